@@ -1,0 +1,58 @@
+# Every job of this project by name. `make run` and `make test` need nothing but Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: setup run test test-fast test-gpu fmt lint types layers bench docs check clean
+.DEFAULT_GOAL := check
+
+setup: .venv/ready
+
+# The marker is written last, so an interrupted installation is taken up again.
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"stvsr needs Python 3.11 or newer, found {v.major}.{v.minor}: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+run: setup
+	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@$(BIN)/stvsr summary
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m 'not slow and not multinode'
+
+test-gpu: setup
+	STVSR_TEST_DEVICE=cuda $(BIN)/python -m pytest -m gpu
+
+fmt: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy
+
+layers: setup
+	$(BIN)/lint-imports
+
+check: lint types layers test
+
+bench: setup
+	@for page in $(wildcard benchmarks/*.py); do echo "== $$page"; $(BIN)/python $$page || exit 1; done
+
+docs: setup
+	$(BIN)/python -m pytest -q tests/unit/test_docs.py
+
+clean:
+	rm -rf .venv data model evaluation report registration runs tune .stvsr
