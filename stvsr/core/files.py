@@ -1,0 +1,159 @@
+"""Files and folders that appear whole or not at all, and locks that die with their process."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stvsr.core.errors import StvsrError
+
+
+def write_bytes_whole(path: Path, content: bytes) -> None:
+    """Write `content` to a temporary neighbour, flush it to the disk, and rename it to `path`.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; `path` is then as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """`write_bytes_whole` for text, in UTF-8."""
+    write_bytes_whole(path, text.encode())
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder that takes the place of `path` when the block ends well.
+
+    What was at `path` stays until the new folder is complete. A block that raises leaves `path`
+    as it was and removes the temporary folder; a killed process leaves `.NAME.PID.partial` beside
+    it, which the next call for the same `path` clears away.
+    """
+    path = _with_a_name(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+        _replace_folder(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _sync_folder(path.parent)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Rename `new` to `path`; a folder that stood there is set aside first, then removed."""
+    if not path.exists():
+        new.rename(path)
+        return
+    old = path.with_name(f".{path.name}.{os.getpid()}.old.partial")
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Put back what a killed process had set aside, and remove what it had not finished."""
+    for leftover in path.parent.glob(f".{path.name}.*.partial"):
+        if _is_alive(leftover):
+            continue
+        if leftover.name.endswith(".old.partial") and not path.exists():
+            leftover.rename(path)
+        else:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_alive(temporary: Path) -> bool:
+    """Whether the process that made `.NAME.PID.partial` still runs (on this machine)."""
+    pid = temporary.name.removesuffix(".partial").removesuffix(".old").rpartition(".")[2]
+    return pid.isdigit() and int(pid) != os.getpid() and Path(f"/proc/{pid}").exists()
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def only_writer(path: Path, *, holds: str = "") -> Iterator[None]:
+    """Hold the lock for writing `path`; it is released when the process ends, however it ends.
+
+    Args:
+        path: the file or folder that is written.
+        holds: of a folder that will be replaced: a file that each such folder has, by which it is
+            told from somebody else's.
+
+    Raises:
+        StvsrError: another live process holds it, such as the orphan of a killed `dvc repro`; or
+            what stands at `path` is no folder with `holds`, and would be lost.
+    """
+    path = _with_a_name(path)
+    if holds:
+        _refuse_to_replace_others(path, holds)
+    lock = path.with_name(f".{path.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StvsrError(
+                f"{path}: process {file.read().strip() or 'unknown'} is already writing it; "
+                "wait until it ends, or stop it, and run this again"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _with_a_name(path: Path) -> Path:
+    """The same path, ending in a name: "." and ".." do not, and have no neighbours."""
+    return path if path.name not in ("", "..") else path.resolve()
+
+
+def _refuse_to_replace_others(path: Path, holds: str) -> None:
+    if path.is_dir():
+        if (path / holds).exists() or not any(path.iterdir()):
+            return
+        found = f"a folder of other things (without {holds})"
+    elif path.exists():
+        found = "a file"
+    else:
+        return
+    raise StvsrError(
+        f"{path}: found {found}, which would be lost; name a folder that does not exist yet, or "
+        "move that away"
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,192 @@
+"""params.yaml -> Params: every number a run can change, typed. The only reader of YAML."""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stvsr.core.config import Config, Field, ValidationError
+from stvsr.core.errors import ParamsError
+from stvsr.data.degrade import DegradationConfig
+from stvsr.data.index import IndexConfig
+from stvsr.data.loader import LoaderConfig
+from stvsr.data.shards import ShardsConfig
+from stvsr.data.source import SourceConfig
+from stvsr.evaluation.config import EvaluateConfig
+from stvsr.models import ModelConfig
+from stvsr.models.stdan.config import StdanConfig
+from stvsr.tracking.config import RegisterConfig, TrackingConfig
+from stvsr.training.config import RECIPES, TrainConfig
+
+
+class TuneConfig(Config):
+    """A search with Ray Tune: each trial trains the network of `model` for at most `steps` steps.
+
+    It stands here and not in `stvsr.launch`, its owner, which lies above this file.
+    """
+
+    trials: int = Field(default=6, ge=1)
+    """Trials to start."""
+    concurrent: int = Field(default=1, ge=1)
+    """Trials that train at the same time; each needs `train.workers` workers."""
+    steps: int = Field(default=60, ge=1)
+    """Steps of a trial that is not stopped early."""
+    grace_steps: int = Field(default=20, ge=1)
+    """Steps before ASHA may stop a trial."""
+    reduction_factor: int = Field(default=3, ge=2)
+    """ASHA keeps one in this many trials at each rung."""
+    report_every: int = Field(default=20, ge=1)
+    """Steps between two validations that ASHA sees."""
+    k: tuple[int, ...] = Field(default=(1, 3, 5), min_length=1)
+    """Kernel sides of the deformable attention to try; T is drawn from 1..k²."""
+    learning_rate_min: float = Field(default=1e-4, gt=0)
+    """Smallest learning rate to try; drawn on a logarithmic scale."""
+    learning_rate_max: float = Field(default=2e-3, gt=0)
+    """Largest learning rate to try."""
+
+
+class Params(Config):
+    """All parameters of the line, section by section; `params.yaml` is one of these."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of everything random: the sample's scenes, the order, the crops, the weights."""
+    source: SourceConfig = SourceConfig()
+    """Where clips come from."""
+    index: IndexConfig = IndexConfig()
+    """Which clips are sound."""
+    degradation: DegradationConfig = DegradationConfig()
+    """How LR frames are made from HR frames."""
+    shards: ShardsConfig = ShardsConfig()
+    """How clips are packed."""
+    loader: LoaderConfig = LoaderConfig()
+    """How shards are read."""
+    model: ModelConfig = StdanConfig()
+    """The network."""
+    train: TrainConfig = TrainConfig()
+    """The recipe."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """The scoring."""
+    tracking: TrackingConfig = TrackingConfig()
+    """Where runs are logged."""
+    register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
+    """Under which name and alias the network is registered."""
+    tune: TuneConfig = TuneConfig()
+    """The search."""
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a params.yaml.
+
+    Raises:
+        ParamsError: the file is missing or no YAML, or a key is unknown, of the wrong type or out
+            of range; the text has one line per fault: key, found, allowed, nearest valid key.
+    """
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path}: no such file; run this in the project's folder, or name one with --params"
+        ) from None
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ParamsError(
+            f"{path}: found {type(raw).__name__}; allowed: a mapping with the sections "
+            f"{', '.join(_keys(Params))}"
+        )
+    return parse_params(raw, str(path))
+
+
+def parse_params(raw: Mapping[str, Any], where: str) -> Params:
+    """Check a mapping as `load_params` does; `where` opens each line of a refusal."""
+    try:
+        return Params.model_validate_json(json.dumps(_with_recipe(raw), default=str))
+    except ValidationError as refusal:
+        lines = [f"{where}: {_explain(dict(error), raw)}" for error in refusal.errors()]
+        raise ParamsError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _with_recipe(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Let a `train` section that names no recipe have that of the model's preset."""
+    model, train = raw.get("model") or {}, raw.get("train") or {}
+    if not isinstance(model, Mapping) or not isinstance(train, Mapping) or train.get("recipe"):
+        return raw
+    is_published = model.get("preset", "published") == "published"
+    recipe = str(model.get("name", "stdan")) if is_published else "small"
+    return {**raw, "train": {**train, "recipe": recipe}} if recipe in RECIPES else raw
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which reads 2e-4 as a number (as YAML 1.2 does) and refuses double keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        if len(mapping) < len(node.value):
+            names = [self.construct_object(key) for key, _ in node.value]
+            double = next(name for name in names if names.count(name) > 1)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {double!r} stands there twice", node.start_mark
+            )
+        return mapping
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _explain(error: Mapping[str, Any], raw: Mapping[str, Any]) -> str:
+    """One line for one of pydantic's errors."""
+    path = _path(error["loc"], raw)
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        allowed = _keys(_section(path[:-1]))
+        prefix = ".".join(path[:-1])
+        nearest = difflib.get_close_matches(path[-1], allowed, n=1, cutoff=0.5)
+        hint = f"did you mean {'.'.join([*path[:-1], nearest[0]])}? " if nearest else ""
+        return (
+            f"{key}: found an unknown key; {hint}"
+            f"allowed {'in ' + prefix if prefix else 'here'}: {', '.join(allowed)}"
+        )
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if error["type"] == "value_error" and isinstance(error["input"], dict):
+        named = re.match(r"(\w+)(?:: | = | is )", message)
+        if named and named[1] in _keys(_section(path)):
+            return f"{key}.{named[1]}: {message.removeprefix(f'{named[1]}: ')}"
+        return f"{key}: {message}"
+    return f"{key}: found {error['input']!r}; allowed: {message.removeprefix('should be ')}"
+
+
+def _path(location: tuple[int | str, ...], raw: Mapping[str, Any]) -> list[str]:
+    """The key's path as the user wrote it: a union's tag, which pydantic adds, is left out."""
+    path: list[str] = []
+    here: Any = raw
+    for part in location:
+        if isinstance(here, Mapping) and part not in here and part == here.get("name", "stdan"):
+            continue
+        path.append(str(part))
+        here = here.get(part) if isinstance(here, Mapping) else None
+    return path
+
+
+def _section(path: list[str]) -> type[Config]:
+    """The Config class behind a section's path."""
+    section: type[Config] = Params
+    for part in path:
+        for name, field in section.model_fields.items():
+            if part == (field.alias or name):
+                default = field.get_default(call_default_factory=True)
+                section = type(default) if isinstance(default, Config) else section
+    return section
+
+
+def _keys(section: type[Config]) -> list[str]:
+    return [field.alias or name for name, field in section.model_fields.items()]
