@@ -1,0 +1,92 @@
+"""StvsrModel: what every model takes and gives, checked and padded in one place."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stvsr.core.clip import SCALE
+from stvsr.core.errors import InputError
+
+
+class StvsrModel(nn.Module, ABC):
+    """A network from T_in low-resolution frames to 2 * T_in - 1 frames of four times the size.
+
+    Attributes:
+        scale: spatial scale s, HR over LR.
+        size_multiple: heights and widths that `super_resolve` takes are multiples of it.
+    """
+
+    scale = SCALE
+    size_multiple = 1
+
+    def forward(self, lr_clip: Tensor) -> Tensor:
+        """Double the rate and quadruple the size of a clip of any height, width and length.
+
+        Args:
+            lr_clip: (B, T_in, 3, H, W), T_in >= 2, RGB in [0, 1], floating point, any strides.
+                A clip of another type than the weights is converted to theirs.
+
+        Returns:
+            (B, 2 * T_in - 1, 3, 4H, 4W), not clamped.
+
+        Raises:
+            InputError: other channels, one frame, integers, or (in evaluation, or on a CPU) NaN.
+        """
+        self._check(lr_clip)
+        height, width = lr_clip.shape[-2:]
+        padded = pad_to_multiple(lr_clip.to(self._dtype(lr_clip)), self.size_multiple)
+        return self.super_resolve(padded)[..., : self.scale * height, : self.scale * width]
+
+    @abstractmethod
+    def super_resolve(self, lr_clip: Tensor) -> Tensor:
+        """`forward` for a checked clip whose height and width are multiples of `size_multiple`."""
+
+    def _check(self, lr_clip: Tensor) -> None:
+        found = f"a {lr_clip.dtype} tensor of shape {tuple(lr_clip.shape)}"
+        expected = "expected (clips, frames, 3, height, width)"
+        if lr_clip.ndim != 5:
+            raise InputError(f"lr_clip: found {found}; {expected}; add or merge dimensions")
+        clips, frames, channels, height, width = lr_clip.shape
+        if not lr_clip.is_floating_point():
+            raise InputError(
+                f"lr_clip: found {found}; expected floating point in [0, 1]; "
+                "convert it (for uint8: lr_clip.float() / 255)"
+            )
+        if channels != 3:
+            raise InputError(
+                f"lr_clip: found {found} with {channels} channels; {expected}; convert it to RGB"
+            )
+        if frames < 2:
+            raise InputError(
+                f"lr_clip: found {found} with {frames} frame(s); at least 2 are needed to "
+                "make the one between; hand in a longer clip"
+            )
+        if 0 in (clips, height, width):
+            raise InputError(f"lr_clip: found {found}, which is empty; {expected}")
+        if self._looks_for_nan(lr_clip) and not bool(torch.isfinite(lr_clip).all()):
+            raise InputError(
+                f"lr_clip: found NaN or infinity in {found}; expected finite values in [0, 1]; "
+                "check how the frames were read"
+            )
+
+    def _looks_for_nan(self, lr_clip: Tensor) -> bool:
+        """Not while compiling, and not where looking would stall a training step's launches."""
+        return not torch.compiler.is_compiling() and not (self.training and lr_clip.is_cuda)
+
+    def _dtype(self, lr_clip: Tensor) -> torch.dtype:
+        """The weights' type, or the clip's own for a model without weights."""
+        first = next(self.parameters(), None)
+        return lr_clip.dtype if first is None else first.dtype
+
+
+def pad_to_multiple(clip: Tensor, multiple: int) -> Tensor:
+    """Repeat a clip's last row and column until (H, W) are multiples of `multiple`."""
+    height, width = clip.shape[-2:]
+    below, right = -height % multiple, -width % multiple
+    if not below and not right:
+        return clip
+    images = F.pad(clip.flatten(0, 1), (0, right, 0, below), mode="replicate")
+    padded: Tensor = images.unflatten(0, clip.shape[:2])
+    return padded

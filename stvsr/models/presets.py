@@ -1,0 +1,18 @@
+"""Presets: named sets of fields that a model's configuration starts from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def expand_preset(given: Any, presets: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Put a preset's fields under the fields given; what is no preset's name is left to validation.
+
+    Args:
+        given: what a configuration is validated from, usually a dict with or without "preset".
+        presets: fields by the preset's name; "published" is the default.
+    """
+    if not isinstance(given, dict):
+        return given
+    preset = given.get("preset", "published")
+    known = presets.get(preset, {}) if isinstance(preset, str) else {}
+    return {**known, **given}

@@ -1,0 +1,96 @@
+"""The settings of a STDAN: the published network, the small one that trains on a CPU, ablations."""
+
+from typing import Any, Literal, Self
+
+from stvsr.core.config import Config, Field, model_validator
+from stvsr.models.presets import expand_preset
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "published": {},
+    "small": {
+        "channels": 16,
+        "embedding": 16,
+        "deformable_groups": 2,
+        "heads": 1,
+        "extraction_groups": 1,
+        "reconstruction_groups": 2,
+        "blocks_per_group": 2,
+        "global_skip": True,
+    },
+}
+"""What each preset sets; what it leaves out has the field's default, the published value."""
+
+
+class StdanConfig(Config):
+    """A STDAN's architecture. `preset` fills in the fields that are not given themselves."""
+
+    name: Literal["stdan"] = "stdan"
+    """Which model this is."""
+
+    preset: Literal["published", "small"] = "published"
+    """Where the other fields' defaults come from: the paper's network (8,292,843 parameters), or
+    one small enough to train on two CPU cores."""
+
+    channels: int = Field(64, ge=8)
+    """Feature channels C; a multiple of `deformable_groups`."""
+
+    embedding: int = Field(72, ge=8)
+    """Embedding channels E of attention; a multiple of `heads` and of `deformable_groups`."""
+
+    deformable_groups: int = Field(8, ge=1)
+    """Groups G of channels that share their offsets."""
+
+    heads: int = Field(6, ge=1)
+    """Heads of the window attention."""
+
+    extraction_groups: int = Field(2, ge=1)
+    """Residual groups of the Swin stage before interpolation."""
+
+    reconstruction_groups: int = Field(6, ge=1)
+    """Residual groups of the Swin stage after aggregation."""
+
+    blocks_per_group: int = Field(6, ge=1)
+    """Swin blocks in each residual group, shifted and not shifted in turn."""
+
+    interpolation: Literal["long-short", "short"] = "long-short"
+    """How the frames between are made: from all frames through a hidden state (LSTFI), or from
+    the two neighbours only."""
+
+    aggregation: Literal["deformable", "fixed", "none"] = "deformable"
+    """How a frame gathers from the others: k x k displaced points of which T_top are kept
+    (STDFA), the k x k pixels around, or not at all."""
+
+    k: Literal[1, 3, 5] = 3
+    """Side of the aggregation's window; k * k points per pixel and frame."""
+
+    T_top: int = Field(2, ge=1)
+    """Points kept of the k * k, the most relevant ones; for "deformable" aggregation."""
+
+    global_skip: bool = False
+    """Whether the network adds to the trilinear upscaling of its input (then its last convolution
+    starts at zero) instead of making the whole picture."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_preset(cls, given: Any) -> Any:
+        return expand_preset(given, PRESETS)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        points = self.k * self.k
+        if self.aggregation == "deformable" and self.T_top > points:
+            raise ValueError(
+                f"T_top = {self.T_top} with k = {self.k}: only k * k = {points} points are "
+                f"sampled; allowed is 1..{points}; lower T_top or raise k"
+            )
+        for field, divisor in (
+            ("channels", "deformable_groups"),
+            ("embedding", "deformable_groups"),
+            ("embedding", "heads"),
+        ):
+            if getattr(self, field) % getattr(self, divisor):
+                raise ValueError(
+                    f"{field} = {getattr(self, field)} is not a multiple of "
+                    f"{divisor} = {getattr(self, divisor)}; change one of them"
+                )
+        return self

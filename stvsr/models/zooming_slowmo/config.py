@@ -1,0 +1,70 @@
+"""The settings of a Zooming Slow-Mo: the published network, a small one, and the ablations."""
+
+from typing import Any, Literal, Self
+
+from stvsr.core.config import Config, Field, model_validator
+from stvsr.models.presets import expand_preset
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "published": {},
+    "small": {
+        "channels": 16,
+        "deformable_groups": 2,
+        "front_blocks": 2,
+        "back_blocks": 6,
+        "global_skip": True,
+    },
+}
+"""What each preset sets; what it leaves out has the field's default, the published value."""
+
+
+class ZoomingSlowMoConfig(Config):
+    """A Zooming Slow-Mo's architecture. `preset` fills in the fields that are not given."""
+
+    name: Literal["zooming_slowmo"] = "zooming_slowmo"
+    """Which model this is."""
+
+    preset: Literal["published", "small"] = "published"
+    """Where the other fields' defaults come from: the paper's network (11,102,771 parameters), or
+    one small enough to train on two CPU cores."""
+
+    channels: int = Field(64, ge=8)
+    """Feature channels C; a multiple of `deformable_groups`."""
+
+    deformable_groups: int = Field(8, ge=1)
+    """Groups G of channels that share their offsets."""
+
+    front_blocks: int = Field(5, ge=0)
+    """Residual blocks k1 of the feature extractor."""
+
+    back_blocks: int = Field(40, ge=0)
+    """Residual blocks k2 of the reconstruction."""
+
+    interpolation: Literal["deformable", "blending"] = "deformable"
+    """How the frames between are made: from aligned neighbours, or by blending the neighbours as
+    they are (the paper's ablation a)."""
+
+    memory: Literal["deformable", "plain", "none"] = "deformable"
+    """What runs along the sequence: a ConvLSTM whose states are aligned to each frame, one whose
+    states are not (ablation c), or nothing (a and b)."""
+
+    bidirectional: bool = True
+    """Whether the memory also runs over the reversed sequence (off in ablations c and d)."""
+
+    global_skip: bool = False
+    """Whether the network adds to the trilinear upscaling of its input (then its last convolution
+    starts at zero) instead of making the whole picture."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_preset(cls, given: Any) -> Any:
+        return expand_preset(given, PRESETS)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.channels % self.deformable_groups:
+            raise ValueError(
+                f"channels = {self.channels} is not a multiple of "
+                f"deformable_groups = {self.deformable_groups}; change one of them"
+            )
+        return self

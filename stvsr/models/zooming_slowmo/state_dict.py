@@ -1,0 +1,27 @@
+"""What the published Zooming Slow-Mo checkpoint calls our parameters."""
+
+from stvsr.models.layers.naming import PCD, PYRAMID, Rule
+
+IGNORED: tuple[str, ...] = ()
+"""Last parts of names in the checkpoint that hold no weights."""
+
+RULES: tuple[Rule, ...] = (
+    (r"\.conv_offset\.", ".conv_offset_mask."),
+    (r"^extraction\.", "feature_extraction."),
+    (r"^interpolation\.pyramid\.", "pyramid."),
+    (r"^interpolation\.alignment\.branches\.", "pcd_align.branches."),
+    (r"^interpolation\.(alignment\.)?fusion\.", "fusion."),
+    (r"^aggregation\.fusion\.", "ConvBLSTM.conv_1x1."),
+    (r"^aggregation\.(recurrent\.)?cell\.", "ConvBLSTM.forward_net.cell_list.0."),
+    (r"^aggregation\.(recurrent\.)?hidden_alignment\.", "ConvBLSTM.forward_net.pcd_h."),
+    (r"^aggregation\.(recurrent\.)?cell_alignment\.", "ConvBLSTM.forward_net.pcd_c."),
+    (r"\.(pcd_[hc])\.alignment\.branches\.", r".\1.pcd_align.branches."),
+    (r"\.(pcd_[hc])\.alignment\.", r".\1."),
+    *PYRAMID,
+    *PCD,
+    (r"\.conv_offset_mask\.conv\.", ".conv_offset_mask."),
+    (r"^reconstruction\.", "recon_trunk."),
+    (r"^upsample(\d)\.conv\.", r"upconv\1."),
+    (r"^conv_hr\.", "HRconv."),
+)
+"""From our names to the published ones, applied in this order."""

@@ -1,0 +1,19 @@
+"""Numerical kernels, each beside a plain-torch reference.
+
+Shapes in this room: `B` batch, `C` channels, `E` embedding channels, `G` deformable groups,
+`K` sampled points per pixel (k * k, row by row), `N` key frames, `T` kept points, `H W` pixels.
+An offset is (dy, dx) in pixels, relative to the point's place in the k x k window around the pixel.
+Bilinear sampling; what lies outside the image counts as 0, corner by corner.
+"""
+
+from stvsr.ops.attention import deformable_attention
+from stvsr.ops.deform_conv import modulated_deform_conv2d
+from stvsr.ops.sampling import deformable_sample
+from stvsr.ops.windows import window_attention
+
+__all__ = [
+    "deformable_attention",
+    "deformable_sample",
+    "modulated_deform_conv2d",
+    "window_attention",
+]

@@ -1,0 +1,30 @@
+"""Which code runs an operator on CUDA: the Triton kernels, or the torch path without Triton."""
+
+import functools
+import importlib
+import logging
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+def kernels_for(image: Tensor) -> ModuleType | None:
+    """`stvsr.ops.triton_kernels`, or None: without Triton, and for float64, which they lack."""
+    return None if image.dtype == torch.float64 else _triton_kernels()
+
+
+@functools.cache
+def _triton_kernels() -> ModuleType | None:
+    """The kernels; where Triton is missing, None, and one warning in the process's life."""
+    try:
+        return importlib.import_module("stvsr.ops.triton_kernels")
+    except ImportError as error:
+        logger.warning(
+            "Triton cannot be imported (%s): deformable operators take torch's own path on CUDA, "
+            "which gives the same results more slowly; `pip install triton` makes them fast",
+            error,
+        )
+        return None
