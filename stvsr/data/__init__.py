@@ -1,0 +1,1 @@
+"""Source to index to shards to ClipBatch."""
