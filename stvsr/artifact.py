@@ -1,0 +1,169 @@
+"""The model artifact: weights as safetensors beside a card that says what they are.
+
+Loading one runs nothing that the file brings along. The same reading and comparing of weights
+serves the checkpoints of training.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from stvsr.core.config import Config, Field, ValidationError
+from stvsr.core.errors import CheckpointError
+from stvsr.core.files import whole_folder
+from stvsr.models import ModelConfig, StvsrModel, build_model
+
+WEIGHTS_FILE = "weights.safetensors"
+CARD_FILE = "model.json"
+
+
+class Card(Config):
+    """What a model artifact is and where it comes from; the same training gives the same card."""
+
+    format: Literal[1] = 1
+    """Version of the artifact's layout."""
+    model: ModelConfig
+    """The network, its preset resolved."""
+    step: int = Field(ge=0)
+    """Optimizer steps behind the weights."""
+    steps_total: int = Field(ge=0)
+    """Optimizer steps the run was to have."""
+    seed: int
+    """Seed of the run."""
+    degradation: dict[str, str | int | float | bool]
+    """How the training data's LR frames were made: its name and parameters."""
+    data_hash: str
+    """SHA-256 over the training shards."""
+    git_commit: str
+    """Commit of the code that trained; empty where it is not known."""
+    stvsr_version: str
+    """Version of this package that trained."""
+    weights_sha256: str = ""
+    """SHA-256 of the weights' file; `save_artifact` fills it in."""
+
+
+def save_artifact(folder: Path, model: nn.Module, card: Card) -> Card:
+    """Write `model`'s weights and `card` to `folder`, whole or not at all.
+
+    Args:
+        folder: appears, or takes the place of the artifact that was there.
+        model: the network that `card.model` describes, on any device.
+        card: its `weights_sha256` is replaced by the true one.
+
+    Returns:
+        The card as written.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; what was there stays.
+    """
+    content = tensors_to_bytes(model.state_dict())
+    card = card.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
+    with whole_folder(folder) as partial:
+        (partial / WEIGHTS_FILE).write_bytes(content)
+        (partial / CARD_FILE).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return card
+
+
+def load_artifact(folder: Path) -> tuple[StvsrModel, Card]:
+    """Read a model artifact: the network on the CPU in evaluation mode, and its card.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the weights are another network's.
+    """
+    card = read_card(folder)
+    path = folder / WEIGHTS_FILE
+    weights = read_tensors(path, card.weights_sha256)
+    model = build_model(card.model)
+    load_weights(model, weights, str(path))
+    return model.eval(), card
+
+
+def read_card(folder: Path) -> Card:
+    """The card of a model artifact.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of a version this one does not know.
+    """
+    path = folder / CARD_FILE
+    try:
+        return Card.model_validate_json(_read(path))
+    except ValidationError as refusal:
+        first = refusal.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise CheckpointError(
+            f"{path}: {key}: {first['msg']}; it is damaged or from another version of stvsr: "
+            "train or fetch the model again"
+        ) from None
+
+
+def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """The tensors as a safetensors file's bytes: the same values give the same bytes."""
+    return safetensors.torch.save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    )
+
+
+def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Read a safetensors file, on the CPU, and hold it to its checksum.
+
+    Raises:
+        CheckpointError: the file is missing, does not have the checksum, or is no safetensors.
+    """
+    content = _read(path)
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise CheckpointError(
+            f"{path}: damaged: its {len(content)} bytes have the checksum {found[:12]}…, "
+            f"written was {sha256[:12]}…; put the file back from a copy, or train again"
+        )
+    try:
+        return safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: no safetensors file ({error}); weights are taken in this format only"
+        ) from None
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Copy `weights` into `model`, which must have just these names, shapes and types.
+
+    Raises:
+        CheckpointError: they differ; the text names the first tensor that does, and both sides.
+    """
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in weights]
+    surplus = [name for name in weights if name not in expected]
+    remedy = "the file is another network's: load it with the parameters it was trained with"
+    if missing or surplus:
+        name = (missing or surplus)[0]
+        found, wanted = ("absent", "present") if missing else ("present", "absent")
+        raise CheckpointError(
+            f"{source}: tensor {name}: found {found}, expected {wanted} "
+            f"({len(missing)} missing, {len(surplus)} unknown); {remedy}"
+        )
+    for name, tensor in expected.items():
+        if (weights[name].shape, weights[name].dtype) != (tensor.shape, tensor.dtype):
+            raise CheckpointError(
+                f"{source}: tensor {name}: found {_kind(weights[name])}, "
+                f"expected {_kind(tensor)}; {remedy}"
+            )
+    model.load_state_dict(dict(weights))
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}); give the folder of a trained model, "
+            f"which holds {WEIGHTS_FILE} and {CARD_FILE}, or train one with `dvc repro train`"
+        ) from None

@@ -1,0 +1,1 @@
+"""Scores against the trilinear baseline, pictures, and the report."""

@@ -1,0 +1,207 @@
+"""Scores a trained network against the trilinear baseline on the test clips."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stvsr.artifact import Card, load_artifact
+from stvsr.core.clip import ClipBatch, input_indices
+from stvsr.core.errors import ParamsError
+from stvsr.core.files import whole_folder
+from stvsr.core.progress import progress
+from stvsr.data.degrade import describe_degradation
+from stvsr.data.loader import eval_clips
+from stvsr.data.shard_set import ShardSet
+from stvsr.data.storage import Address
+from stvsr.evaluation.config import EvaluateConfig
+from stvsr.evaluation.pictures import Strips, cut_strips, labelled_png, strip_png
+from stvsr.evaluation.scores import (
+    FrameScore,
+    ModelFacts,
+    Scores,
+    Strip,
+    compare,
+    group_scores,
+    headline,
+    median_gain_clip,
+)
+from stvsr.evaluation.tables import clips_csv, frames_csv, positions_csv
+from stvsr.metrics import psnr_y, ssim_y, to_uint8
+from stvsr.models import upscale_trilinear
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(model_folder: Path, shards_at: Address, out: Path, config: EvaluateConfig) -> Scores:
+    """Score a model artifact on a set of shards, and draw strips of the median clips.
+
+    Args:
+        model_folder: the artifact that training wrote.
+        shards_at: folder or fsspec address of the set to score on.
+        out: folder that gets metrics.json (the headline, for DVC), scores.json (everything),
+            clips.csv, frames.csv, positions.csv, strips/ and before_after.png; it appears whole
+            or not at all.
+        config: how many clips, on which device, and how large the strips are.
+
+    Returns:
+        The content of scores.json.
+
+    Raises:
+        ParamsError: the device is not there.
+        CheckpointError: the artifact is missing or damaged.
+        ShardError: the shards are missing or damaged.
+        ServiceError: the store they lie in does not answer or refuses.
+    """
+    device = _device(config)
+    model, card = load_artifact(model_folder)
+    shards = ShardSet.open(shards_at)
+    indices = range(min(len(shards), config.clips or len(shards)))
+    model.to(device)
+    motions = {shards.keys[index]: shards.meta(index).motion for index in indices}
+    clips = progress(eval_clips(shards, indices, device=device), len(indices), "scoring clips")
+    frames = score_frames(model, clips, motions)
+
+    groups = group_scores(frames)
+    chosen = {
+        motion: median_gain_clip([frame for frame in frames if frame.motion == motion])
+        for motion in groups
+        if motion != "all"
+    }
+    cut = {
+        motion: _cut_strips_of(model, shards, clip, config.strip_size, device)
+        for motion, clip in chosen.items()
+    }
+    scores = Scores(
+        model=_model_facts(model, card),
+        degradation=str(shards.lineage.degradation),
+        data_hash=shards.lineage.data_hash,
+        frames_left_out=sum(not frame.is_scored for frame in frames),
+        groups=groups,
+        strips={motion: _strip(clip, frames, cut[motion]) for motion, clip in chosen.items()},
+    )
+    _warn(scores)
+    with whole_folder(out) as partial:
+        _write(partial, scores, frames, cut)
+    return scores
+
+
+@torch.inference_mode()
+def score_frames(
+    model: nn.Module, clips: Iterable[ClipBatch], motions: Mapping[str, str]
+) -> list[FrameScore]:
+    """Score every frame of every clip, of the network's output and of the baseline's.
+
+    Args:
+        model: the network, in evaluation mode, on the clips' device.
+        clips: float32 batches, in which the input frames are every other of the HR frames.
+        motions: motion class by clip.
+    """
+    scored: list[FrameScore] = []
+    for batch in clips:
+        hr_clip = to_uint8(batch.hr_clip)
+        network = _score(model(batch.lr_clip), hr_clip)
+        trilinear = _score(upscale_trilinear(batch.lr_clip), hr_clip)
+        inputs = input_indices(hr_clip.shape[1])
+        scored += [
+            FrameScore(
+                clip=key,
+                motion=motions[key],
+                frame=frame + 1,
+                kind="input" if frame in inputs else "interpolated",
+                psnr_y=network[0][clip][frame],
+                ssim_y=network[1][clip][frame],
+                trilinear_psnr_y=trilinear[0][clip][frame],
+                trilinear_ssim_y=trilinear[1][clip][frame],
+            )
+            for clip, key in enumerate(batch.keys)
+            for frame in range(hr_clip.shape[1])
+        ]
+    return scored
+
+
+def _score(sr_clip: Tensor, hr_clip: Tensor) -> tuple[list[list[float]], list[list[float]]]:
+    """PSNR-Y and SSIM-Y of each clip's frames, after clamping and rounding to 8 bit."""
+    levels = to_uint8(sr_clip)
+    psnr: list[list[float]] = psnr_y(levels, hr_clip).tolist()
+    ssim: list[list[float]] = ssim_y(levels, hr_clip).tolist()
+    return psnr, ssim
+
+
+def _device(config: EvaluateConfig) -> torch.device:
+    has_gpu = torch.cuda.is_available()
+    if config.device == "cuda" and not has_gpu:
+        raise ParamsError(
+            "evaluate.device: found 'cuda', and this machine has no GPU that torch can use; "
+            "allowed: auto or cpu; see `stvsr doctor`"
+        )
+    return torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
+
+
+def _model_facts(model: nn.Module, card: Card) -> ModelFacts:
+    return ModelFacts(
+        name=f"{card.model.name}-{card.model.preset}",
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        step=card.step,
+        seed=card.seed,
+        degradation=describe_degradation(card.degradation),
+        data_hash=card.data_hash,
+        git_commit=card.git_commit,
+    )
+
+
+def _cut_strips_of(
+    model: nn.Module, shards: ShardSet, clip: str, size: int, device: torch.device
+) -> Strips:
+    (batch,) = eval_clips(shards, [shards.keys.index(clip)], device=device)
+    return cut_strips(model, batch, size)
+
+
+def _strip(clip: str, frames: Sequence[FrameScore], strips: Strips) -> Strip:
+    return Strip(
+        clip=clip,
+        gain_psnr_y=compare([frame for frame in frames if frame.clip == clip]).gain_psnr_y,
+        crop=strips.crop,
+        input_frame=strips.input_frame,
+        interpolated_frame=strips.interpolated_frame,
+    )
+
+
+def _warn(scores: Scores) -> None:
+    if not scores.same_degradation:
+        logger.warning(
+            "the network was trained on %s and is scored on %s: its scores say how it does on "
+            "LR frames it has never seen the like of",
+            scores.model.degradation,
+            scores.degradation,
+        )
+    if scores.frames_left_out:
+        logger.warning(
+            "%d frames equal the truth, have an infinite PSNR, and count in no mean",
+            scores.frames_left_out,
+        )
+
+
+def _write(
+    folder: Path, scores: Scores, frames: Sequence[FrameScore], cut: Mapping[str, Strips]
+) -> None:
+    texts = {
+        "scores.json": scores.model_dump_json(indent=1) + "\n",
+        "metrics.json": json.dumps(headline(scores), indent=1, allow_nan=False) + "\n",
+        "clips.csv": clips_csv(frames),
+        "frames.csv": frames_csv(frames),
+        "positions.csv": positions_csv(frames),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "strips").mkdir()
+    for motion, strips in cut.items():
+        (folder / "strips" / f"{motion}_input.png").write_bytes(strip_png(strips.input_panels))
+        (folder / "strips" / f"{motion}_interpolated.png").write_bytes(
+            strip_png(strips.interpolated_panels)
+        )
+    picture = cut.get("medium") or next(iter(cut.values()))
+    (folder / "before_after.png").write_bytes(labelled_png(picture))

@@ -1,0 +1,257 @@
+"""Scores: one row per frame, and their means over frames, then clips. Pure functions of rows.
+
+A frame that the network or the baseline reproduces exactly has an infinite PSNR. Such a frame is
+left out of every mean, for both of them, and counted: published tables leave out the nine
+all-black clips of Vimeo-90K's test set for the same reason.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stvsr.core.config import Config, ValidationError
+from stvsr.core.errors import SourceError
+from stvsr.metrics import finite_mean
+
+Kind = Literal["input", "interpolated"]
+"""Whether a frame's LR was given to the network, or the network had to make the frame up."""
+
+MOTIONS = ("slow", "medium", "fast")
+"""The motion classes, in the order in which tables show them."""
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """One frame's scores, of the network's output and of the trilinear baseline's.
+
+    Attributes:
+        clip: name of the clip, such as "00001/0266".
+        motion: its motion class, one of `MOTIONS`.
+        frame: place in the clip, from 1.
+        kind: whether it was an input or is interpolated.
+        psnr_y: network's PSNR-Y, in dB; infinite where it equals the truth.
+        ssim_y: network's SSIM-Y, in [-1, 1].
+        trilinear_psnr_y: the baseline's PSNR-Y, in dB.
+        trilinear_ssim_y: the baseline's SSIM-Y.
+    """
+
+    clip: str
+    motion: str
+    frame: int
+    kind: Kind
+    psnr_y: float
+    ssim_y: float
+    trilinear_psnr_y: float
+    trilinear_ssim_y: float
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether both PSNRs are finite; other frames count in no mean."""
+        return math.isfinite(self.psnr_y) and math.isfinite(self.trilinear_psnr_y)
+
+
+class Quality(Config):
+    """Mean scores of one method on some frames; null where no frame could be scored."""
+
+    psnr_y: float | None
+    """PSNR-Y in dB."""
+    ssim_y: float | None
+    """SSIM-Y in [-1, 1]."""
+
+
+class Comparison(Config):
+    """Network and baseline on the same frames."""
+
+    network: Quality
+    """The network's scores."""
+    trilinear: Quality
+    """The scores of bicubic upsampling in space, linear in time."""
+
+    @property
+    def gain_psnr_y(self) -> float | None:
+        """Network minus baseline, in dB."""
+        return _difference(self.network.psnr_y, self.trilinear.psnr_y)
+
+    @property
+    def gain_ssim_y(self) -> float | None:
+        """Network minus baseline."""
+        return _difference(self.network.ssim_y, self.trilinear.ssim_y)
+
+
+class GroupScores(Config):
+    """Scores of a group of clips: all of them, or one motion class."""
+
+    clips: int
+    """Clips in the group."""
+    all: Comparison
+    """On all frames."""
+    input: Comparison
+    """On the frames whose LR the network was given."""
+    interpolated: Comparison
+    """On the frames that the network made up in time."""
+
+
+class Crop(Config):
+    """Where a strip was cut, in HR pixels."""
+
+    top: int
+    """First row."""
+    left: int
+    """First column."""
+    size: int
+    """Side of the square."""
+
+
+class Strip(Config):
+    """What one class's strips show."""
+
+    clip: str
+    """The clip of the class whose gain over the baseline is the median one."""
+    gain_psnr_y: float | None
+    """That clip's gain over the baseline, in dB."""
+    crop: Crop
+    """The part that is shown."""
+    input_frame: int
+    """The input frame that is shown, from 1."""
+    interpolated_frame: int
+    """The interpolated frame that is shown, from 1."""
+
+
+class ModelFacts(Config):
+    """What is known of the scored network."""
+
+    name: str
+    """Its name, such as "stdan-small"."""
+    parameters: int
+    """How many parameters it has."""
+    step: int
+    """Training step of its weights."""
+    seed: int
+    """Seed of the run."""
+    degradation: str
+    """Degradation of the clips it was trained on."""
+    data_hash: str
+    """Hash of the shards it was trained on."""
+    git_commit: str
+    """Commit of the code that trained it."""
+
+
+class Scores(Config):
+    """All that an evaluation found: the content of scores.json."""
+
+    format: Literal[1] = 1
+    """Version of this layout."""
+    model: ModelFacts
+    """The scored network."""
+    degradation: str
+    """Degradation of the scored clips."""
+    data_hash: str
+    """Hash of the scored shards."""
+    frames_left_out: int
+    """Frames with an infinite PSNR, which count in no mean."""
+    groups: dict[str, GroupScores]
+    """Scores of "all" clips and of each motion class that has clips."""
+    strips: dict[str, Strip]
+    """The strips of each motion class that has clips."""
+
+    @property
+    def same_degradation(self) -> bool:
+        """Whether the scored clips were degraded as those the network was trained on."""
+        return self.degradation == self.model.degradation
+
+
+def read_scores(evaluation: Path) -> Scores:
+    """Read an evaluation's scores.json.
+
+    Raises:
+        SourceError: it is missing or is not what `evaluate` writes.
+    """
+    path = evaluation / "scores.json"
+    try:
+        return Scores.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise SourceError(f"{path}: no such file; run `stvsr evaluate` first") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SourceError(
+            f"{path}: not an evaluation of this version ({where or 'file'}: {first['msg']}); "
+            "run `stvsr evaluate` again"
+        ) from None
+
+
+def group_scores(frames: Sequence[FrameScore]) -> dict[str, GroupScores]:
+    """Scores of "all" clips and of each motion class that is among them."""
+    groups = {"all": _score_group(frames)}
+    for motion in MOTIONS:
+        of_class = [frame for frame in frames if frame.motion == motion]
+        if of_class:
+            groups[motion] = _score_group(of_class)
+    return groups
+
+
+def compare(frames: Sequence[FrameScore]) -> Comparison:
+    """Means over each clip's frames, then over clips."""
+    clips = by_clip([frame for frame in frames if frame.is_scored])
+
+    def mean(value: Callable[[FrameScore], float]) -> float | None:
+        means = (finite_mean(value(frame) for frame in clip) for clip in clips.values())
+        return finite_mean(value for value in means if value is not None)
+
+    return Comparison(
+        network=Quality(psnr_y=mean(lambda f: f.psnr_y), ssim_y=mean(lambda f: f.ssim_y)),
+        trilinear=Quality(
+            psnr_y=mean(lambda f: f.trilinear_psnr_y), ssim_y=mean(lambda f: f.trilinear_ssim_y)
+        ),
+    )
+
+
+def by_clip(frames: Sequence[FrameScore]) -> dict[str, list[FrameScore]]:
+    """The frames of each clip, clips in the order of their first frame."""
+    clips: dict[str, list[FrameScore]] = {}
+    for frame in frames:
+        clips.setdefault(frame.clip, []).append(frame)
+    return clips
+
+
+def median_gain_clip(frames: Sequence[FrameScore]) -> str:
+    """The clip whose gain over the baseline is the median one, of two the lower.
+
+    A clip without a finite score is taken only where no clip has one.
+    """
+    gains = {clip: compare(rows).gain_psnr_y for clip, rows in by_clip(frames).items()}
+    known = sorted((gain, clip) for clip, gain in gains.items() if gain is not None)
+    if not known:
+        return min(gains)
+    return known[(len(known) - 1) // 2][1]
+
+
+def headline(scores: Scores) -> dict[str, float | int | bool | None]:
+    """The few numbers of metrics.json: the network's, and its gain over the baseline."""
+    every = scores.groups["all"]
+    return {
+        "psnr_y": every.all.network.psnr_y,
+        "psnr_y_input": every.input.network.psnr_y,
+        "psnr_y_interpolated": every.interpolated.network.psnr_y,
+        "ssim_y": every.all.network.ssim_y,
+        "gain_psnr_y": every.all.gain_psnr_y,
+        "gain_psnr_y_input": every.input.gain_psnr_y,
+        "gain_psnr_y_interpolated": every.interpolated.gain_psnr_y,
+        "clips": every.clips,
+        "same_degradation": scores.same_degradation,
+    }
+
+
+def _score_group(frames: Sequence[FrameScore]) -> GroupScores:
+    return GroupScores(
+        clips=len(by_clip(frames)),
+        all=compare(frames),
+        input=compare([frame for frame in frames if frame.kind == "input"]),
+        interpolated=compare([frame for frame in frames if frame.kind == "interpolated"]),
+    )
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b

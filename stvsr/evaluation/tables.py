@@ -1,0 +1,83 @@
+"""Scores as CSV tables, for DVC's plots and for whoever wants to look closer."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+
+from stvsr.evaluation.scores import FrameScore, by_clip, compare
+
+Row = dict[str, str | int | float | None]
+
+
+def clips_csv(frames: Sequence[FrameScore]) -> str:
+    """One row per clip: the means over its frames."""
+    return _to_csv(map(_clip_row, by_clip(frames).values()))
+
+
+def frames_csv(frames: Sequence[FrameScore]) -> str:
+    """One row per frame of every clip; an infinite PSNR is an empty cell."""
+    return _to_csv(map(_frame_row, frames))
+
+
+def positions_csv(frames: Sequence[FrameScore]) -> str:
+    """One row per place in the clip: the zigzag of input and interpolated frames, over clips."""
+    positions = sorted({frame.frame for frame in frames})
+    return _to_csv(
+        _position_row([frame for frame in frames if frame.frame == position])
+        for position in positions
+    )
+
+
+def _clip_row(frames: Sequence[FrameScore]) -> Row:
+    every = compare(frames)
+    inputs = compare([frame for frame in frames if frame.kind == "input"])
+    interpolated = compare([frame for frame in frames if frame.kind == "interpolated"])
+    return {
+        "clip": frames[0].clip,
+        "motion": frames[0].motion,
+        "psnr_y": every.network.psnr_y,
+        "trilinear_psnr_y": every.trilinear.psnr_y,
+        "gain_psnr_y": every.gain_psnr_y,
+        "gain_psnr_y_input": inputs.gain_psnr_y,
+        "gain_psnr_y_interpolated": interpolated.gain_psnr_y,
+        "ssim_y": every.network.ssim_y,
+        "trilinear_ssim_y": every.trilinear.ssim_y,
+    }
+
+
+def _frame_row(frame: FrameScore) -> Row:
+    return {
+        "clip": frame.clip,
+        "motion": frame.motion,
+        "frame": frame.frame,
+        "kind": frame.kind,
+        "psnr_y": _finite(frame.psnr_y),
+        "trilinear_psnr_y": _finite(frame.trilinear_psnr_y),
+        "ssim_y": frame.ssim_y,
+        "trilinear_ssim_y": frame.trilinear_ssim_y,
+    }
+
+
+def _position_row(frames: Sequence[FrameScore]) -> Row:
+    compared = compare(frames)
+    return {
+        "frame": frames[0].frame,
+        "kind": frames[0].kind,
+        "psnr_y": compared.network.psnr_y,
+        "trilinear_psnr_y": compared.trilinear.psnr_y,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _to_csv(rows: Iterable[Row]) -> str:
+    """Rows as CSV; what could not be scored is an empty cell."""
+    listed = list(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(listed[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(listed)
+    return text.getvalue()

@@ -1,0 +1,1 @@
+"""Training: the loop and its state, with torch and torch.distributed only."""

@@ -1,0 +1,168 @@
+"""TrainConfig: the recipe of one training run."""
+
+from typing import Any, Literal
+
+from stvsr.core.config import Config, Field, field_validator, model_validator
+from stvsr.losses import Reduction
+
+CROP_MULTIPLE = 8
+"""A crop's side is a multiple of this, the window of the networks' attention, in LR pixels."""
+
+_BOOKKEEPING = frozenset(
+    {
+        "recipe",
+        "workers",
+        "min_workers",
+        "log_every",
+        "checkpoint_every",
+        "validate_every",
+        "validate_clips",
+        "keep_checkpoints",
+        "on_save_failure",
+    }
+)
+"""Fields that the weights do not depend on (`workers`: not beyond the rounding of sums)."""
+
+
+RECIPES: dict[str, dict[str, object]] = {
+    "small": {},
+    "stdan": {"batch_size": 18, "learning_rate": 2e-4},
+    "zooming_slowmo": {"batch_size": 24, "learning_rate": 4e-4},
+}
+"""What each recipe says otherwise than the fields' defaults, which are those of `small`."""
+
+_PUBLISHED: dict[str, object] = {
+    "steps": 600_000,
+    "restart_every": 150_000,
+    "warmup_steps": 0,
+    "log_every": 100,
+    "checkpoint_every": 1_000,
+    "validate_every": 5_000,
+    "validate_clips": 48,
+}
+"""What the published recipes have in common, and how often is looked and saved in such a run."""
+
+
+class TrainConfig(Config):
+    """How a network is trained: optimizer, schedule, batch, and what is logged and kept.
+
+    A field that is left out, or null, has its recipe's value. The published recipes (STDAN, §4;
+    Zooming Slow-Mo, §4.1) average Charbonnier here; `loss_reduction: sum` is what they published,
+    which under Adam differs only where `clip_norm` cuts.
+    """
+
+    recipe: Literal["small", "stdan", "zooming_slowmo"] = "small"
+    """Where fields start from: minutes on a laptop, or the published run of that network. Left
+    out of params.yaml it follows `model`: its name for the preset `published`, else `small`."""
+    steps: int = Field(default=300, ge=1)
+    """Optimizer steps of the whole run."""
+    batch_size: int = Field(default=4, ge=1)
+    """Clips per step, over all workers and accumulations together."""
+    crop: int = Field(default=32, ge=CROP_MULTIPLE)
+    """Side of the square crop in LR pixels, a multiple of 8; HR is 4 times that."""
+    accumulation: int = Field(default=1, ge=1)
+    """Parts a worker's clips are split into, one after the other: less memory, same step."""
+    learning_rate: float = Field(default=8e-4, gt=0)
+    """Adam's learning rate at the top of the cosine."""
+    min_learning_rate: float = Field(default=1e-7, ge=0)
+    """Learning rate at the bottom of the cosine."""
+    restart_every: int = Field(default=0, ge=0)
+    """Steps from one top of the cosine to the next; 0: one curve over all steps."""
+    warmup_steps: int = Field(default=10, ge=0)
+    """Steps over which the learning rate rises linearly at first; 0: none."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Adam's decay of the gradient's mean."""
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    """Adam's decay of the squared gradient's mean."""
+    loss_reduction: Reduction = "mean"
+    """Charbonnier averaged ("mean": the step does not depend on the batch's split) or "sum"."""
+    clip_norm: float = Field(default=1.0, ge=0)
+    """Largest L2 norm of the gradient over all parameters, longer ones are cut; 0: no limit."""
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    """Decay per step of the weights' moving average, which is then what is validated and
+    published; 0: no average."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Arithmetic of the forward pass; bf16 is autocast, weights and optimizer stay float32."""
+    channels_last: bool = False
+    """Keep the convolutions' weights channels last in memory (faster on some GPUs)."""
+    compile: bool = False
+    """Compile the network with torch.compile first (needs a C++ compiler on a CPU)."""
+    workers: int = Field(default=1, ge=1)
+    """Processes that train together, one per GPU; they share `batch_size`."""
+    min_workers: int | None = Field(default=None, ge=1)
+    """Go on with as few workers as these while nodes are missing, and with more when they are
+    back; each number up to `workers` must divide `batch_size`. null: wait for all workers."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between two lines in the log and the history."""
+    checkpoint_every: int = Field(default=50, ge=1)
+    """Steps between two checkpoints; a killed run repeats at most this many."""
+    validate_every: int = Field(default=100, ge=0)
+    """Steps between two validations; the last step is always validated; 0: never any."""
+    validate_clips: int = Field(default=6, ge=1)
+    """Clips of the test shards that a validation scores."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Newest checkpoints to keep, besides the one with the best validation."""
+    nonfinite_limit: int = Field(default=10, ge=1)
+    """Steps in a row with a loss or gradient that is not finite before the run stops."""
+    on_save_failure: Literal["continue", "stop"] = "continue"
+    """When a checkpoint cannot be written (full disk): go on with the one before, or stop."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_recipe(cls, given: Any) -> Any:
+        """Put the recipe's values under those given; null counts as not given."""
+        if not isinstance(given, dict):
+            return given
+        said = {key: value for key, value in given.items() if value is not None}
+        recipe = said.get("recipe", "small")
+        if not isinstance(recipe, str) or recipe not in RECIPES:
+            return said
+        published = {} if recipe == "small" else _PUBLISHED
+        return {**published, **RECIPES[recipe], **said}
+
+    @field_validator("crop")
+    @classmethod
+    def _crop_is_whole_windows(cls, crop: int) -> int:
+        if crop % CROP_MULTIPLE:
+            below = crop - crop % CROP_MULTIPLE
+            raise ValueError(
+                f"a multiple of {CROP_MULTIPLE}, nearest are {below} and {below + CROP_MULTIPLE}"
+            )
+        return crop
+
+    @model_validator(mode="after")
+    def _rates_are_ordered(self) -> "TrainConfig":
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate is {self.min_learning_rate:g}, above learning_rate "
+                f"{self.learning_rate:g}; lower the one or raise the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batch_splits_evenly(self) -> "TrainConfig":
+        fewest = self.workers if self.min_workers is None else self.min_workers
+        if fewest > self.workers:
+            raise ValueError(f"min_workers is {fewest}, above workers {self.workers}; lower it")
+        for workers in range(self.workers, fewest - 1, -1):
+            refusal = uneven_split(self.batch_size, workers, self.accumulation)
+            if refusal:
+                raise ValueError(refusal)
+        return self
+
+    def deciding(self) -> dict[str, object]:
+        """The fields that decide the weights, by name: what tells one run from another."""
+        return self.model_dump(mode="json", exclude=set(_BOOKKEEPING))
+
+
+def uneven_split(batch_size: int, workers: int, accumulation: int) -> str:
+    """Why `batch_size` clips cannot be shared out evenly; empty where they can."""
+    parts = workers * accumulation
+    if batch_size % parts == 0:
+        return ""
+    below, above = batch_size - batch_size % parts, batch_size + parts - batch_size % parts
+    nearest = f"{below} or {above}" if below else f"{above}"
+    return (
+        f"batch_size {batch_size} does not split evenly over {workers} workers x "
+        f"{accumulation} accumulations; nearest batch_size: {nearest}"
+    )

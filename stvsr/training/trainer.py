@@ -1,0 +1,456 @@
+"""The training loop: parts are handed in, state lives in the run's folder, nothing stops it.
+
+The loop runs in one process, under torchrun, or in a Ray worker; with more than one rank
+`torch.distributed` is initialised before. All that a step does is a function of (seed, step,
+rank), so a run that was killed at any moment and started again ends, on the same CPU and with
+the same number of ranks, with the very bits of the run that was not.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from stvsr.artifact import load_weights
+from stvsr.core.clip import ClipBatch
+from stvsr.core.errors import TrainingError
+from stvsr.core.files import only_writer, write_bytes_whole
+from stvsr.core.world import World
+from stvsr.losses import charbonnier
+from stvsr.training.checkpoint import (
+    Checkpoint,
+    Checkpoints,
+    load_optimizer,
+    optimizer_tensors,
+)
+from stvsr.training.config import TrainConfig, uneven_split
+from stvsr.training.counters import Counters, say
+from stvsr.training.ema import Ema
+from stvsr.training.gradients import FlatGradients
+from stvsr.training.history import History, Record, read_history
+from stvsr.training.meter import Meter
+from stvsr.training.offsets import OffsetMeter
+from stvsr.training.profile import traced
+from stvsr.training.ranks import Ranks
+from stvsr.training.run import RunFolder
+from stvsr.training.schedule import learning_rate_at
+from stvsr.training.tracker import ForgivingTracker, NullTracker, Status, Tracker
+from stvsr.training.validation import SCORE, mean_scores
+
+logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+PICTURE = "before-after.png"
+"""Name of the last validation's picture, in the run's folder and in the tracker."""
+
+
+class TrainingInterruptedError(TrainingError):
+    """Training was asked to stop; its state is saved and the same command goes on."""
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """How a run ended.
+
+    Attributes:
+        step: optimizer steps done, all that were asked for.
+        resumed_from: the step this process started from, 0 for a new run.
+        skipped_steps: steps, over the whole run, whose loss or gradient was not finite.
+        loss: mean loss over the steps of the history's last record; None if all were skipped.
+        validation: what the last validation found, such as "psnr_y_input" in dB.
+    """
+
+    step: int
+    resumed_from: int
+    skipped_steps: int
+    loss: float | None
+    validation: Mapping[str, float]
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Adam:
+    """Adam over the network's parameters, which already lie on the device that trains."""
+    return torch.optim.Adam(
+        model.parameters(), lr=config.learning_rate, betas=(config.beta1, config.beta2)
+    )
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of torch's random numbers (dropped paths) on one rank in one step; 63 bits."""
+    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Trainer:
+    """Trains a network from where its run stands to the last step."""
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batches: Callable[[int], Iterator[ClipBatch]],
+        run: RunFolder,
+        config: TrainConfig,
+        seed: int,
+        world: World | None = None,
+        validate: Callable[[nn.Module], Sequence[Mapping[str, float]]] | None = None,
+        after_validation: Callable[[int, Mapping[str, float]], None] | None = None,
+        draw: Callable[[nn.Module], bytes] | None = None,
+        open_tracker: Callable[[], Tracker] = NullTracker,
+        should_stop: Callable[[], bool] = lambda: False,
+        profile: Path | None = None,
+    ) -> None:
+        """Take the parts; nothing is read or written before `run`.
+
+        Args:
+            model: the network, on the device that trains, with the same weights on every rank.
+            optimizer: over all of the model's parameters, such as `make_optimizer` makes.
+            batches: from a step s to this rank's batches of steps s, s + 1, … (the step counts
+                the updates before it), each of batch_size / world.size clips.
+            run: the run's folder, on storage that all ranks share.
+            config: the recipe.
+            seed: of the randomness inside the network.
+            world: this process among its peers; default: alone.
+            validate: called on every rank at the same steps; scores of each clip of this rank's
+                share, such as `score_clips` gives. Means over all ranks' clips are logged.
+            after_validation: called on every rank with the step and those means.
+            draw: called on rank 0 after a validation; a PNG file's bytes for the tracker.
+            open_tracker: called on rank 0 only; a tracker that fails does not stop training.
+            should_stop: asked once per step; one rank's yes stops all after a checkpoint.
+            profile: where rank 0 writes a trace of a few steps; None: nowhere.
+        """
+        self._model = model
+        self._optimizer = optimizer
+        self._batches = batches
+        self._run = run
+        self._config = config
+        self._seed = seed
+        self._world = world or World()
+        self._validate = validate
+        self._after_validation = after_validation
+        self._draw = draw
+        self._should_stop = should_stop
+        self._profile = profile if self._world.is_main else None
+        self._tracker: Tracker = (
+            ForgivingTracker(open_tracker) if self._world.is_main else NullTracker()
+        )
+        self._device = next(model.parameters()).device
+        self._ranks = Ranks(self._world, self._device)
+        self._checkpoints = Checkpoints(run.checkpoints, config.keep_checkpoints)
+        self._history = History(run.history)
+        self._counters = Counters()
+        self._damage: set[str] = set()
+        self._meter = Meter(self._device)
+        self._prepare()
+
+    def model_to_publish(self) -> nn.Module:
+        """The network to validate and to publish: the averaged one if there is one."""
+        return (self._ema.model if self._ema else self._model).eval()
+
+    def run(self) -> TrainSummary:
+        """Train to the last step; a run that is already there returns at once.
+
+        Raises:
+            TrainingInterruptedError: `should_stop` said so; the state is saved.
+            TrainingError: the batch does not split over the ranks, too many steps in a row were
+                not finite, the loader ended early, or a checkpoint could not be written and
+                `on_save_failure` is "stop".
+            CheckpointError: the run's state is damaged or another network's.
+            StvsrError: another process is training in the run's folder.
+        """
+        self._check_world()
+        with self._only_trainer(), self._tracked():
+            resumed_from = self._resume()
+            batches = self._batches(resumed_from)
+            self._model.train()
+            with traced(self._profile, self._device) as step_done:
+                while self._counters.step < self._config.steps:
+                    with self._meter.waiting():
+                        batch = self._next(batches)
+                    with self._meter.working():
+                        asked_to_stop = self._step(batch)
+                    self._account(batch, asked_to_stop)
+                    step_done()
+            self._sync_tracker()
+        counters = self._counters
+        if counters.replaced_clips and self._world.is_main:
+            logger.warning(
+                "%s: %d of the clips that were shown stood in for damaged ones; `stvsr shards "
+                "verify` names all damage",
+                self._run.path,
+                counters.replaced_clips,
+            )
+        return TrainSummary(
+            counters.step,
+            resumed_from,
+            counters.skipped_steps,
+            counters.loss,
+            dict(counters.validation),
+        )
+
+    def _step(self, batch: ClipBatch) -> bool:
+        """Forward, backward, update; returns whether any rank was asked to stop."""
+        step = self._counters.step
+        torch.manual_seed(step_seed(self._seed, step, self._world.rank))
+        self._gradients.zero()
+        share = self._backward(batch)
+        sums = self._gradients.sum_over_ranks(
+            share, self._offsets.read(), self._should_stop(), replaced=len(batch.damage)
+        )
+        if sums.replaced:
+            self._tell_of_damage(batch, sums.replaced)
+
+        if self._counters.count(sums):
+            self._gradients.cut(sums.norm, self._config.clip_norm)
+            self._update(step)
+        else:
+            logger.warning(
+                "step %d is skipped: its loss is %s, the norm of its gradient %s (clips %s)",
+                step + 1,
+                sums.loss,
+                sums.norm,
+                ", ".join(batch.keys),
+            )
+        return sums.stop
+
+    def _backward(self, batch: ClipBatch) -> Tensor:
+        """Add this rank's share of the gradient to the flat vector; returns its share of the loss.
+
+        A part's mean is weighted by its share of the global batch, so that neither accumulation
+        nor the number of ranks changes what is minimised.
+        """
+        config = self._config
+        loss = torch.zeros((), device=self._device)
+        parts = zip(
+            batch.lr_clip.chunk(config.accumulation),
+            batch.hr_clip.chunk(config.accumulation),
+            strict=True,
+        )
+        for lr_clip, hr_clip in parts:
+            with torch.autocast(
+                self._device.type, torch.bfloat16, enabled=config.precision == "bf16"
+            ):
+                sr_clip = self._model(lr_clip)
+            part = charbonnier(sr_clip.float(), hr_clip, config.loss_reduction)
+            if config.loss_reduction == "mean":
+                part = part * (len(lr_clip) / config.batch_size)
+            part.backward()
+            loss += part.detach()
+        return loss
+
+    def _update(self, step: int) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, self._config)
+        self._optimizer.step()
+        if self._ema:
+            self._ema.update(self._model, step)
+
+    def _next(self, batches: Iterator[ClipBatch]) -> ClipBatch:
+        batch = next(batches, None)
+        expected = self._config.batch_size // self._world.size
+        if batch is None or len(batch.keys) != expected:
+            found = "no batch" if batch is None else f"a batch of {len(batch.keys)} clips"
+            raise TrainingError(
+                f"step {self._counters.step + 1}: the loader gave {found}; each of the "
+                f"{self._config.steps} steps needs {expected} clips on each of the "
+                f"{self._world.size} workers"
+            )
+        return batch
+
+    def _account(self, batch: ClipBatch, asked_to_stop: bool) -> None:
+        """Log, validate, save, and leave if need be; the order makes checkpoints complete."""
+        config, counters = self._config, self._counters
+        is_last = counters.step == config.steps
+        is_broken = counters.skipped_in_a_row >= config.nonfinite_limit
+        metrics: dict[str, float] = {}
+        if is_last or counters.step % config.log_every == 0:
+            metrics |= self._measure()
+        if self._validate and self._validates_now(is_last):
+            metrics |= self._score(self._validate)
+        if metrics and self._world.is_main:
+            self._history.append(Record(counters.step, metrics))
+        if is_last or is_broken or asked_to_stop or counters.step % config.checkpoint_every == 0:
+            self._save(metrics.get(f"val/{SCORE}"))
+        if is_broken:
+            self._refuse_to_go_on(batch)
+        if asked_to_stop and not is_last:
+            raise TrainingInterruptedError(
+                f"{self._run.path}: stopped as asked after step {counters.step} of "
+                f"{config.steps}; run the same command again to go on"
+            )
+
+    def _validates_now(self, is_last: bool) -> bool:
+        every = self._config.validate_every
+        return every > 0 and (is_last or self._counters.step % every == 0)
+
+    def _measure(self) -> dict[str, float]:
+        """Close the window of steps since the last record."""
+        counters = self._counters
+        metrics = {
+            "learning_rate": learning_rate_at(counters.step - 1, self._config),
+            **counters.close_window(),
+            **self._meter.read(self._config.batch_size),
+        }
+        if not self._offsets.has_layers:
+            metrics.pop("mean_offset", None)
+        if self._world.is_main:
+            say(counters.step, self._config.steps, metrics)
+        return metrics
+
+    def _score(
+        self, validate: Callable[[nn.Module], Sequence[Mapping[str, float]]]
+    ) -> dict[str, float]:
+        """Validate on all ranks; the means are the same on each."""
+        counters = self._counters
+        shares = self._ranks.of_all(validate(self.model_to_publish()))
+        counters.validation = mean_scores(scores for share in shares for scores in share)
+        if self._world.is_main:
+            text = "  ".join(f"{name} {value:.4f}" for name, value in counters.validation.items())
+            logger.info("step %d/%d  validation  %s", counters.step, self._config.steps, text)
+            if self._draw:
+                self._keep_picture(self._draw(self.model_to_publish()))
+        if self._after_validation:
+            self._after_validation(counters.step, dict(counters.validation))
+        self._model.train()
+        return {f"val/{name}": value for name, value in counters.validation.items()}
+
+    def _keep_picture(self, png: bytes) -> None:
+        try:
+            write_bytes_whole(self._run.path / PICTURE, png)
+        except OSError as error:
+            logger.warning("%s: cannot be written (%s)", self._run.path / PICTURE, error.strerror)
+        self._tracker.log_picture(PICTURE, png)
+
+    def _tell_of_damage(self, batch: ClipBatch, replaced: int) -> None:
+        """Count the clips that stand in for damaged ones on any rank; log each damage once."""
+        self._counters.replaced_clips += replaced
+        lines = {line for share in self._ranks.of_all(batch.damage) for line in share}
+        if self._world.is_main:
+            for line in sorted(lines - self._damage):
+                logger.warning("damaged: %s", line)
+        self._damage |= lines
+
+    def _refuse_to_go_on(self, batch: ClipBatch) -> None:
+        names = ", ".join(name for share in self._ranks.of_all(batch.keys) for name in share)
+        raise TrainingError(
+            f"{self._run.path}: {self._counters.skipped_in_a_row} steps in a row had a loss or "
+            f"gradient that is not finite, the last at step {self._counters.step} with the clips "
+            f"{names}; the weights before them are saved: look at those clips, or train with a "
+            "lower train.learning_rate or train.precision float32"
+        )
+
+    def _save(self, score: float | None) -> None:
+        """Write a checkpoint on rank 0; all ranks return, or stop, when that is done."""
+        is_saved = self._try_to_save(score) if self._world.is_main else True
+        if not self._ranks.as_on_main(int(is_saved)) and self._config.on_save_failure == "stop":
+            raise TrainingError(
+                f"{self._run.checkpoints}: the checkpoint at step {self._counters.step} cannot be "
+                "written; free some space, and run the same command again to go on from the one "
+                "before"
+            )
+
+    def _try_to_save(self, score: float | None) -> bool:
+        try:
+            self._history.commit()
+            self._checkpoints.save(self._capture(score))
+        except OSError as error:
+            saved = self._checkpoints.steps()
+            logger.warning(
+                "%s: the checkpoint at step %d cannot be written (%s); the newest is that at "
+                "step %d; free some space",
+                self._run.checkpoints,
+                self._counters.step,
+                error.strerror,
+                saved[0] if saved else 0,
+            )
+            return False
+        self._sync_tracker()
+        return True
+
+    def _capture(self, score: float | None) -> Checkpoint:
+        return Checkpoint(
+            counters=self._counters,
+            weights=self._model.state_dict(),
+            optimizer=optimizer_tensors(self._model, self._optimizer),
+            ema=self._ema.model.state_dict() if self._ema else {},
+            score=score,
+        )
+
+    def _resume(self) -> int:
+        """Put back the newest whole checkpoint on every rank, or start alike; returns the step."""
+        found: Checkpoint | None = None
+        if self._world.is_main:
+            self._checkpoints.clear_leftovers()
+            found = self._checkpoints.newest_whole()
+        step = self._ranks.as_on_main(found.counters.step if found else -1)
+        if step < 0:
+            models = [self._model, *([self._ema.model] if self._ema else [])]
+            self._ranks.start_alike(t for model in models for t in model.state_dict().values())
+        else:
+            self._restore(found or self._checkpoints.load(step))
+        if self._world.is_main:
+            self._history.cut_back(self._counters.step)
+            done, steps = self._counters.step, self._config.steps
+            how = "starts" if step < 0 else "is finished" if done == steps else "goes on"
+            logger.info("%s: %s at step %d of %d", self._run.path, how, done, steps)
+        return self._counters.step
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        self._counters = checkpoint.counters
+        source = str(self._checkpoints.path(checkpoint.counters.step))
+        load_weights(self._model, checkpoint.weights, source)
+        load_optimizer(self._model, self._optimizer, checkpoint.optimizer, source)
+        if self._ema:
+            load_weights(self._ema.model, checkpoint.ema, source)
+
+    def _prepare(self) -> None:
+        """Lay out memory: formats, the average's copy, the flat gradients, the compiled forward."""
+        if self._config.channels_last:
+            self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        decay = self._config.ema_decay
+        self._ema = Ema(self._model, decay) if decay else None
+        self._offsets = OffsetMeter(self._model, self._device)
+        self._gradients = FlatGradients(self._model.parameters(), self._world.size)
+        if self._config.compile:
+            self._model.compile()
+
+    def _check_world(self) -> None:
+        refusal = uneven_split(self._config.batch_size, self._world.size, self._config.accumulation)
+        if refusal:
+            raise TrainingError(f"train.batch_size: {refusal}")
+        self._ranks.check()
+
+    @contextmanager
+    def _only_trainer(self) -> Iterator[None]:
+        """Keep a second process, such as a killed command's orphan, out of the run's folder."""
+        if not self._world.is_main:
+            yield
+            return
+        with only_writer(self._run.path):
+            yield
+
+    @contextmanager
+    def _tracked(self) -> Iterator[None]:
+        status: Status = "failed"
+        self._tracker.log_params(self._run.parameters)
+        try:
+            yield
+            status = "finished"
+        except TrainingInterruptedError:
+            status = "interrupted"
+            raise
+        finally:
+            self._tracker.finish(status)
+
+    def _sync_tracker(self) -> None:
+        if self._world.is_main:
+            history = read_history(self._run.history)
+            self._tracker.sync([(record.step, record.metrics) for record in history])
