@@ -1,0 +1,1 @@
+"""The only Ray: builds the parts of a run and hands them over."""

@@ -1,0 +1,182 @@
+"""A Ray cluster to run on: the one at an address, or a local one for the time of the block."""
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import ray
+import torch
+
+from stvsr.core.errors import ServiceError, TrainingError
+
+logger = logging.getLogger(__name__)
+
+OBJECT_STORE_BYTES = 256 * 1024**2
+"""Object store of a local cluster: only configurations and metrics travel through it."""
+
+POLL_SECONDS = "0.2"
+"""How often Ray Train's controller looks at its workers; a `report` waits for one look."""
+
+KNOCK_SECONDS = 5
+"""How long a port may take to answer before the cluster counts as dead."""
+
+DRIVER_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_SECONDS,
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+}
+"""What a process that starts training workers sets, unless told otherwise, before it does."""
+
+Resources = Mapping[str, float]
+"""What a node has or a worker needs, such as {"CPU": 4.0, "GPU": 1.0}."""
+
+
+@contextmanager
+def cluster(address: str | None = None, *, dashboard: bool = False) -> Iterator[None]:
+    """Connect to a cluster, or start one on this machine's cores.
+
+    Args:
+        address: HOST:PORT of the cluster's control service, or "auto"; None: what RAY_ADDRESS
+            says, and if it says nothing, a local cluster.
+        dashboard: whether a local cluster has one, at 127.0.0.1. A search needs it: Ray asks it
+            which trials' runs are dead, and keeps a dead run's cores where it gets no answer.
+
+    Raises:
+        ServiceError: nothing answers at the address, or it refuses.
+    """
+    for name, value in DRIVER_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    named = name_address(address)
+    address = address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address and address.startswith(("http://", "https://")):
+            raise ValueError("that is a dashboard, to which `train` and `tune` submit jobs")
+        if address:
+            knock(address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(
+                address="local",
+                include_dashboard=dashboard,
+                dashboard_host="127.0.0.1",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        remedy = "start that cluster, or name another" if named else "see `stvsr doctor`"
+        raise ServiceError(
+            f"{named or 'a local Ray cluster'}: cannot be reached ({reason}); {remedy}"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def name_address(address: str | None) -> str:
+    """How a message names a cluster's address: by where the user said it; "" where nobody did."""
+    told = os.environ.get("RAY_ADDRESS")
+    return f"--address {address}" if address else f"RAY_ADDRESS={told}" if told else ""
+
+
+def knock(address: str) -> None:
+    """Raise OSError where nothing listens at [SCHEME://]HOST:PORT; Ray would try for minutes."""
+    named = re.fullmatch(r"(?:\w+://)?(?P<host>[^/]+):(?P<port>\d+)/?", address)
+    if named:
+        place = (named["host"].strip("[]"), int(named["port"]))
+        socket.create_connection(place, KNOCK_SECONDS).close()
+
+
+def worker_resources(workers: int, fewest: int | None = None) -> dict[str, float]:
+    """What each training worker gets: an equal share of the cores, and a GPU if there are any.
+
+    Args:
+        workers: how many shall train together.
+        fewest: with how many training may start where the cluster has no room for all of them;
+            None: all.
+
+    Raises:
+        TrainingError: the cluster has no room for `fewest` workers.
+    """
+    nodes = alive_nodes()
+    gpu = 1.0 if uses_gpu() else 0.0
+    for count in range(workers, (fewest or workers) - 1, -1):
+        share = largest_share(nodes, count, gpu)
+        if share:
+            return {"CPU": float(share)} | ({"GPU": gpu} if gpu else {})
+    most = room(nodes, {"CPU": 1.0, "GPU": gpu})
+    cores, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
+    raise TrainingError(
+        f"train.workers: found {workers}; allowed: at most {most}, since the cluster has {cores} "
+        f"cores and {gpus} GPUs on {len(nodes)} nodes; lower train.workers or add nodes"
+    )
+
+
+def largest_share(nodes: Sequence[Resources], workers: int, gpu: float = 0.0) -> int:
+    """The most cores that each of `workers` can have with all of them running; 0: no room."""
+    most = int(max((node.get("CPU", 0) for node in nodes), default=0))
+    shares = range(most, 0, -1)
+    return next((c for c in shares if room(nodes, {"CPU": c, "GPU": gpu}) >= workers), 0)
+
+
+def room(nodes: Sequence[Resources], need: Resources) -> int:
+    """How many workers that need `need` run at once on `nodes`."""
+    wanted = {kind: amount for kind, amount in need.items() if amount > 0}
+    return sum(
+        min(int(node.get(kind, 0) // amount) for kind, amount in wanted.items()) for node in nodes
+    )
+
+
+def alive_nodes() -> list[Resources]:
+    """The resources of each node of the connected cluster that is alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def uses_gpu() -> bool:
+    """Whether workers train on GPUs: a node has some, and where it is this one, torch sees them."""
+    here = ray.get_runtime_context().get_node_id()
+    return any(
+        node["Alive"]
+        and node["Resources"].get("GPU", 0) > 0
+        and (node["NodeID"] != here or torch.cuda.is_available())
+        for node in ray.nodes()
+    )
+
+
+class Roster:
+    """Says when the cluster loses its room for a run's workers, and when it has it again."""
+
+    def __init__(self, need: Resources, workers: int, fewest: int | None) -> None:
+        """Take what a worker needs, how many shall train, and how few may (None: all)."""
+        self._need = need
+        self._workers = workers
+        self._fewest = fewest or workers
+        self._room = workers
+
+    @property
+    def waits(self) -> bool:
+        """Whether training cannot go on before another node joins."""
+        return self._room < self._fewest
+
+    def look(self) -> None:
+        """Compare the nodes that are alive with what the run needs; log what has changed."""
+        nodes = alive_nodes()
+        found = min(room(nodes, self._need), self._workers)
+        if found == self._room:
+            return
+        has = f"the cluster has room for {found} of {self._workers} workers ({len(nodes)} nodes)"
+        previous, self._room = self._room, found
+        if self.waits:
+            need = " and ".join(f"{amount:g} {kind}" for kind, amount in self._need.items())
+            logger.warning(
+                "%s: training waits until a node with %s per worker joins, and then goes on from "
+                "the newest checkpoint", has, need,
+            )  # fmt: skip
+        elif found < previous:
+            logger.warning("%s: training goes on with fewer, and with more when a node joins", has)
+        else:
+            logger.info("%s: training goes on with them from the newest checkpoint", has)

@@ -1,0 +1,90 @@
+"""TrainJob: all that a training worker needs to know, as one value that crosses machines."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from stvsr.core.config import Config, Field
+from stvsr.data.shard_format import Lineage
+from stvsr.launch.settings import Settings
+from stvsr.params import Params
+from stvsr.training.run import fingerprint, flatten
+
+
+class TrainJob(Config):
+    """What `stvsr.launch.worker` builds a run from. Paths are absolute: a worker's cwd is Ray's."""
+
+    params: Params
+    """The parameters."""
+    shards: str
+    """Folder, or fsspec address, with the shard sets `train` and `test`."""
+    run: str
+    """The run's folder, on storage that all workers share."""
+    attempt: str
+    """Name of this start of the run; what a worker refuses to do is told under this name."""
+    tracking_uri: str
+    """The MLflow store."""
+    parent: str | None = None
+    """MLflow id of the search that this run is a trial of."""
+    reports: bool = False
+    """Whether validations are reported to Ray, which a search needs and a single run does not."""
+    profile: bool = False
+    """Whether a trace of a few steps is written to the run's folder."""
+    settings: Settings = Settings()
+    """The driver's settings, which Ray does not hand on to workers."""
+    tags: dict[str, str] = Field(default_factory=dict)
+    """What the run was made from: git commit, data version, data hash."""
+
+    @property
+    def stop_file(self) -> Path:
+        """The run stops after a checkpoint when this file appears."""
+        return Path(self.run) / "stop"
+
+    @property
+    def refusal_file(self) -> Path:
+        """Where a worker says, in one line, why it does not go on."""
+        return Path(self.run) / f"refusal-{self.attempt}.txt"
+
+    @property
+    def log_file(self) -> Path:
+        """Log of rank 0, which the command shows."""
+        return Path(self.run) / "train.log"
+
+
+def deciding_parameters(params: Params, lineage: Lineage) -> dict[str, object]:
+    """What decides a run's weights: seed, data, model and recipe, but not who reads or logs."""
+    return {
+        "seed": params.seed,
+        "data_hash": lineage.data_hash,
+        "degradation": lineage.degradation.model_dump(mode="json"),
+        "model": params.model.model_dump(mode="json"),
+        "train": params.train.deciding(),
+    }
+
+
+def run_name(params: Params, lineage: Lineage) -> str:
+    """The run's name, such as "stdan-small-3f2a91c4": other deciding parameters, other name."""
+    digits = fingerprint(flatten(deciding_parameters(params, lineage)))
+    return f"{params.model.name}-{params.model.preset}-{digits}"
+
+
+def git_commit(project: Path) -> str:
+    """The commit that is checked out, "-dirty" appended where files differ from it; "" if unknown.
+
+    STVSR_GIT_COMMIT says it where there is no repository, as inside a Ray job.
+    """
+    told = os.environ.get("STVSR_GIT_COMMIT", "")
+    if told:
+        return told if re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", told) else ""
+    try:
+        commit = _git(project, "rev-parse", "HEAD")
+        changed = _git(project, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(project: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(project), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,242 @@
+"""`stvsr VERB --address http://… | ray://…`: the command as a Ray job, followed from here.
+
+A `ray://` address serves to find the dashboard, which takes the job: Ray Client would end a run
+of days with the connection that started it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+import sys
+import time
+import uuid
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeGuard
+
+import ray
+from aiohttp import ClientError
+from ray.exceptions import RayError
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from stvsr.core.errors import ServiceError, TrainingError
+from stvsr.launch.cluster import knock
+from stvsr.launch.package import PARAMS_FILE, SETTINGS_FILE, package
+from stvsr.params import Params
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 30
+"""How long a job that is stopped may take to end its step and save a checkpoint."""
+
+SUBMIT_SECONDS = 60.0
+"""How long a cluster that says it will take jobs later is asked again."""
+
+SILENCE_SECONDS = 120.0
+"""How long a cluster that takes a job may be out of reach before the command gives up on it."""
+
+RETRY_SECONDS = 1.0
+"""Pause before a job is asked again how it is."""
+
+LOUD = (
+    "ray._private.runtime_env.packaging",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+)
+"""Ray's loggers that tell of uploads and connections."""
+
+REFUSALS = (OSError, RuntimeError, ValueError, RayError, ClientError)
+"""What Ray's clients raise where a cluster does not answer or does not want to."""
+
+
+def takes_jobs(address: str | None) -> TypeGuard[str]:
+    """Whether `address` is one that a job is submitted to, rather than a cluster to join."""
+    return address is not None and address.startswith(("http://", "https://", "ray://"))
+
+
+def run_as_job(address: str, verb: str, arguments: Sequence[str], params: Params, out: Path) -> int:
+    """Run a verb as a job, showing its log; returns its exit status, 130 if it was left to itself.
+
+    Ctrl-C asks whether the job shall be stopped too; where nobody can be asked, it goes on.
+
+    Args:
+        address: of the dashboard, http://HOST:8265, or of Ray Client, ray://HOST:10001.
+        verb: such as "train".
+        arguments: its arguments without `--params`, paths absolute.
+        params: all parameters.
+        out: what the verb writes, on storage that the cluster sees.
+
+    Raises:
+        ServiceError: the cluster does not answer or refuses the job.
+    """
+    dashboard = find_dashboard(address)
+    client = _connect(dashboard, address)
+    words = ["python", "-m", "stvsr.cli", verb, "--params", PARAMS_FILE]
+    entrypoint = shlex.join([*words, "--settings", SETTINGS_FILE, *arguments])
+    try:
+        with package(params, Path()) as folder:
+            job = _submit(client, entrypoint, f"stvsr-{verb}-{uuid.uuid4().hex[:8]}", folder)
+    except REFUSALS as error:
+        raise ServiceError(f"{address}: does not take the job ({_first_line(error)})") from None
+    logger.info("job %s runs at %s; its log follows", job, dashboard)
+    status = _accompany(client, job, dashboard)
+    if status == 0 and not out.exists():
+        logger.warning("%s: written on the cluster's storage, which this machine does not see", out)
+    return status
+
+
+def _submit(client: JobSubmissionClient, entrypoint: str, name: str, folder: Path) -> str:
+    """Hand a job in, again and again while the cluster's agent is not up yet."""
+    deadline = time.monotonic() + SUBMIT_SECONDS
+    while True:
+        try:
+            job: str = client.submit_job(
+                entrypoint=entrypoint,
+                submission_id=name,
+                runtime_env={
+                    "working_dir": str(folder),
+                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+                },
+            )
+        except RuntimeError as error:
+            if "try again later" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
+        else:
+            return job
+
+
+def find_dashboard(address: str) -> str:
+    """The URL of the dashboard of the cluster at `address`.
+
+    Raises:
+        ServiceError: nothing answers there, or the dashboard is out of this machine's reach.
+    """
+    url = address.rstrip("/")
+    try:
+        knock(address)
+        if address.startswith("ray://"):
+            with (
+                warnings.catch_warnings(action="ignore"),
+                ray.init(address=address, logging_level=logging.ERROR) as context,
+            ):
+                url = f"http://{context.dashboard_url}"
+    except REFUSALS as error:
+        raise _unreachable(address, error) from None
+    if url != address.rstrip("/"):
+        try:
+            knock(url)
+        except OSError as error:
+            raise ServiceError(
+                f"{address}: its dashboard at {url} does not answer here ({_first_line(error)}); "
+                "start the head with --dashboard-host=0.0.0.0, or forward that port and name it "
+                "with --address http://127.0.0.1:PORT"
+            ) from None
+    return url
+
+
+def _connect(dashboard: str, address: str) -> JobSubmissionClient:
+    os.environ["RAY_API_SERVER_ADDRESS"] = dashboard  # else RAY_ADDRESS would overrule it
+    for name in LOUD:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        return JobSubmissionClient(dashboard)
+    except REFUSALS as error:
+        raise _unreachable(address, error) from None
+
+
+def _unreachable(address: str, error: BaseException) -> ServiceError:
+    return ServiceError(
+        f"{address}: cannot be reached ({_first_line(error)}); start that cluster, or name "
+        "another; with token auth, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+    )
+
+
+def _accompany(client: JobSubmissionClient, job: str, dashboard: str) -> int:
+    """Show a job's log to its end, or until Ctrl-C says otherwise; returns the exit status."""
+    log = _Log(client, job)
+    asked = False
+    while True:
+        try:
+            log.follow()
+            break
+        except KeyboardInterrupt:
+            if asked or not _shall_stop():
+                logger.warning(
+                    "job %s goes on without this command; follow it with `ray job logs --follow "
+                    "--address %s %s`, stop it with `ray job stop --address %s %s`",
+                    job, dashboard, job, dashboard, job,
+                )  # fmt: skip
+                return 130
+            asked = True
+            client.stop_job(job)
+            logger.warning("stopping job %s: the step is ended and a checkpoint saved", job)
+    details = client.get_job_info(job)
+    if details.status == JobStatus.SUCCEEDED:
+        return 0
+    if details.status == JobStatus.STOPPED:
+        raise TrainingError(f"job {job}: stopped as asked; run the same command again to go on")
+    if not details.driver_exit_code:
+        raise TrainingError(f"job {job}: failed ({(details.message or 'no reason given').strip()})")
+    status: int = details.driver_exit_code
+    return status if status > 0 else 128 - status  # as a shell says that a signal ended it
+
+
+def _shall_stop() -> bool:
+    """Ask on the terminal; no where there is none."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    sys.stderr.write("\nstop the job too? [y/N] ")
+    sys.stderr.flush()
+    try:
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    except KeyboardInterrupt:
+        return False
+
+
+class _Log:
+    """A job's log on this command's standard error, each character once."""
+
+    def __init__(self, client: JobSubmissionClient, job: str) -> None:
+        self._client = client
+        self._job = job
+        self._shown = 0
+
+    def follow(self) -> None:
+        """Show what the job says until it has ended.
+
+        Raises:
+            ServiceError: the cluster is out of reach for long; the job may be running.
+        """
+        last_answer = time.monotonic()
+        while True:
+            with contextlib.suppress(*REFUSALS):  # the loop asks again
+                asyncio.run(self._tail())
+            try:
+                if self._client.get_job_status(self._job).is_terminal():
+                    return
+                last_answer = time.monotonic()
+            except REFUSALS as error:
+                if time.monotonic() - last_answer > SILENCE_SECONDS:
+                    raise ServiceError(
+                        f"job {self._job}: the cluster does not answer any more "
+                        f"({_first_line(error)}); the same command goes on where the run stands"
+                    ) from None
+            time.sleep(RETRY_SECONDS)
+
+    async def _tail(self) -> None:
+        """Show the log from where it was left, as long as the connection lasts."""
+        seen = 0
+        async for text in self._client.tail_job_logs(self._job):
+            new = text[max(0, self._shown - seen) :]
+            seen += len(text)
+            self._shown = max(self._shown, seen)
+            sys.stderr.write(new)
+            sys.stderr.flush()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,118 @@
+"""What a run would have told the tracker, told later: `stvsr track sync`."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from stvsr.core.config import Config, Field, ValidationError
+from stvsr.core.errors import CheckpointError, StvsrError, TrainingError
+from stvsr.core.files import only_writer, write_text_whole
+from stvsr.launch.job import TrainJob
+from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
+from stvsr.training.checkpoint import Checkpoints
+from stvsr.training.history import read_history
+from stvsr.training.run import RunFolder, read_run
+from stvsr.training.trainer import PICTURE
+
+logger = logging.getLogger(__name__)
+
+RECORD_FILE = "tracked.json"
+"""File in a run's folder with a `TrackedRun`."""
+
+WEIGHTS_FILE = "weights.sha256"
+"""File in a run's folder with the checksum of the network that was published from it."""
+
+
+class TrackedRun(Config):
+    """What a tracker is told of a run besides its parameters and its history."""
+
+    experiment: str
+    """Name of the experiment."""
+    steps: int
+    """Steps of the whole run."""
+    tags: dict[str, str] = Field(default_factory=dict)
+    """What the run was made from."""
+    parent: str | None = None
+    """MLflow id of the search that this run is a trial of."""
+
+
+def tracked(job: TrainJob) -> TrackedRun:
+    """What a tracker is told of a job's run."""
+    return TrackedRun(
+        experiment=job.params.tracking.experiment,
+        steps=job.params.train.steps,
+        tags=job.tags,
+        parent=job.parent,
+    )
+
+
+def remember(job: TrainJob) -> None:
+    """Write a job's record into its run's folder, for `sync_runs`."""
+    text = tracked(job).model_dump_json(indent=1) + "\n"
+    write_text_whole(Path(job.run, RECORD_FILE), text)
+
+
+def open_tracker(uri: str, run: RunFolder, record: TrackedRun) -> MlflowTracker:
+    """The MLflow run of a training run."""
+    return MlflowTracker(
+        uri, record.experiment, run.path.name, run.path, tags=record.tags, parent=record.parent
+    )
+
+
+def sync_runs(runs: Path, uri: str) -> None:
+    """Upload what MLflow does not have of every run in `runs`; a live run uploads by itself.
+
+    Steps that are there already are passed over, so it may be repeated and interrupted.
+
+    Args:
+        runs: folder of all runs' states.
+        uri: the store, as `resolve_uri` gives it.
+
+    Raises:
+        ServiceError: the store does not answer.
+        TrainingError: there is no run.
+        CheckpointError: a run's state is damaged.
+    """
+    folders = sorted(record.parent for record in runs.glob(f"*/{RECORD_FILE}"))
+    if not folders:
+        raise TrainingError(
+            f"{runs}: found no run (a folder with {RECORD_FILE}); train one with `stvsr train`, "
+            "or name its folder with --runs"
+        )
+    for folder in folders:
+        try:
+            with only_writer(folder):
+                sync_run(read_run(folder), uri)
+        except StvsrError as error:
+            if "is already writing it" not in str(error):
+                raise
+            logger.info("%s: is training now and uploads by itself", folder)
+
+
+def sync_run(run: RunFolder, uri: str) -> None:
+    """Upload what MLflow does not have of one run that nobody trains."""
+    record = _read_record(run.path)
+    history = read_history(run.history)
+    last = next(iter(Checkpoints(run.checkpoints).steps()), 0)
+    kept: list[tuple[int, Mapping[str, float]]] = [
+        (line.step, line.metrics) for line in history if line.step <= last
+    ]
+    tracker = open_tracker(uri, run, record)
+    tracker.log_params(run.parameters)
+    tracker.sync(kept)
+    if (picture := run.path / PICTURE).is_file():
+        tracker.log_picture(PICTURE, picture.read_bytes())
+    tracker.finish("finished" if last >= record.steps else "interrupted")
+    if (weights := run.path / WEIGHTS_FILE).is_file():
+        tag_weights(uri, run.path, weights.read_text().strip())
+    logger.info("%s: MLflow has it up to step %d of %d", run.path, last, record.steps)
+
+
+def _read_record(folder: Path) -> TrackedRun:
+    path = folder / RECORD_FILE
+    try:
+        return TrackedRun.model_validate_json(path.read_bytes())
+    except ValidationError:
+        raise CheckpointError(
+            f"{path}: damaged; `stvsr train` with the run's parameters writes it again"
+        ) from None

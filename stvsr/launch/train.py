@@ -1,0 +1,272 @@
+"""`stvsr train`: one run under Ray Train, from where it stands to a model artifact."""
+
+import logging
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2.torch.torch_trainer import TorchTrainer
+
+import stvsr
+from stvsr.artifact import Card, load_weights, save_artifact
+from stvsr.core.errors import ServiceError, ShardError, TrainingError
+from stvsr.core.files import whole_folder, write_text_whole
+from stvsr.data.loader import LoaderConfig
+from stvsr.data.shard_format import Lineage
+from stvsr.data.shard_set import ShardSet
+from stvsr.data.storage import Address, absolute, inside
+from stvsr.launch.cluster import Roster, cluster, worker_resources
+from stvsr.launch.follow import following
+from stvsr.launch.job import TrainJob, deciding_parameters, git_commit, run_name
+from stvsr.launch.probe import refuse_unshared_storage
+from stvsr.launch.settings import Settings, own_settings
+from stvsr.launch.track import WEIGHTS_FILE, remember
+from stvsr.launch.worker import train_worker
+from stvsr.models import build_model
+from stvsr.params import Params
+from stvsr.tracking.mlflow_tracker import tag_weights
+from stvsr.tracking.store import resolve_uri
+from stvsr.training.checkpoint import Checkpoint, Checkpoints
+from stvsr.training.history import read_history, write_csv
+from stvsr.training.run import RunFolder, open_run, read_run
+from stvsr.training.signals import stop_on_signals
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILURES = 3
+"""How often workers that died are started again without the run getting any further."""
+
+POLL_SECONDS = 0.3
+"""How often the command looks at the run's log."""
+
+ROSTER_SECONDS = 2.0
+"""How often the command looks at the cluster's nodes."""
+
+RESIZE_SECONDS = 10.0
+"""How often an elastic run looks whether it may grow; only a change costs it a restart."""
+
+
+def train(
+    params: Params,
+    shards: Address,
+    out: Path,
+    *,
+    runs: Path,
+    data_version: str = "",
+    fresh: bool = False,
+    profile: bool = False,
+    address: str | None = None,
+) -> None:
+    """Train the network of `params` and write the model artifact, with its curves, to `out`.
+
+    The run's state lies in `runs`/NAME, NAME from what decides the weights. Started again, after
+    whatever end, the run goes on from its newest whole checkpoint; a finished one is only
+    written out again.
+
+    Args:
+        params: all parameters.
+        shards: folder, or address, with the shard sets `train` and `test`.
+        out: folder of the model artifact and history.csv; appears whole or not at all.
+        runs: folder of all runs' states, on storage that all workers share.
+        data_version: DVC's hash of the shards, for the tracker.
+        fresh: throw the run's state away first.
+        profile: write a trace of a few steps to the run's folder.
+        address: HOST:PORT of the cluster; None: RAY_ADDRESS, or else a local one.
+
+    Raises:
+        StvsrError: anything that the user can act on, in one line.
+    """
+    lineage = checked_lineage(shards, params.loader)
+    path = (runs / run_name(params, lineage)).resolve()
+    run = open_run(path, deciding_parameters(params, lineage), fresh=fresh)
+    commit = git_commit(Path())
+    uri = resolve_uri(params.tracking.uri, Path().resolve())
+    checkpoint = Checkpoints(run.checkpoints).newest_whole()
+    if checkpoint is None or checkpoint.counters.step < params.train.steps:
+        job = TrainJob(
+            params=params,
+            shards=absolute(shards),
+            run=str(path),
+            attempt=uuid.uuid4().hex[:8],
+            tracking_uri=uri,
+            profile=profile,
+            settings=Settings(values=own_settings()),
+            tags={
+                "git_commit": commit,
+                "data_version": data_version,
+                "data_hash": lineage.data_hash,
+            },
+        )
+        with cluster(address):
+            refuse_unshared_storage(job)
+            fit(job)
+        checkpoint = Checkpoints(run.checkpoints).newest_whole()
+    else:
+        logger.info("%s: is at step %d, its last; --fresh trains anew", path, params.train.steps)
+    if checkpoint is None:
+        raise TrainingError(f"{path}: the run ended without a checkpoint; see {path / 'train.log'}")
+    card = Card(
+        model=params.model,
+        step=checkpoint.counters.step,
+        steps_total=params.train.steps,
+        seed=params.seed,
+        degradation=lineage.degradation.model_dump(mode="json"),
+        data_hash=lineage.data_hash,
+        git_commit=commit,
+        stvsr_version=stvsr.__version__,
+    )
+    card = _publish(run, checkpoint, card, out)
+    write_text_whole(run.path / WEIGHTS_FILE, f"{card.weights_sha256}\n")
+    try:
+        tag_weights(uri, run.path, card.weights_sha256)
+    except ServiceError as error:
+        logger.warning(
+            "tracker: %s; the trained network is in %s all the same, and `stvsr track sync` "
+            "uploads the run when the store is back",
+            error,
+            out,
+        )
+
+
+def fit(job: TrainJob, callbacks: Sequence[Any] = ()) -> None:
+    """Run a job's workers on the cluster that is connected, showing its log, to its end.
+
+    Workers that die are started again as long as the run gets further in between. SIGTERM and
+    Ctrl-C let the step end, save a checkpoint, and raise; a second one does not wait.
+
+    Raises:
+        TrainingError: a worker refused to go on, or workers died too often.
+    """
+    checkpoints = Checkpoints(read_run(Path(job.run)).checkpoints)
+    job.stop_file.unlink(missing_ok=True)
+    remember(job)
+    with stop_on_signals() as asked:
+        while True:
+            before = checkpoints.steps()[:1]
+            error = _fit_once(job, callbacks, asked)
+            after = checkpoints.steps()[:1]
+            if error is None or job.refusal_file.exists() or after == before or asked():
+                break
+            logger.warning(
+                "%s: its workers failed %d times, but it got from step %d to %d: it goes on",
+                job.run, MAX_FAILURES + 1, *(before or [0]), *after,
+            )  # fmt: skip
+    raise_refusal(job, error)
+
+
+def _fit_once(
+    job: TrainJob, callbacks: Sequence[Any], asked: Callable[[], bool]
+) -> BaseException | None:
+    """Run Ray Train's trainer in a thread and look after it; returns what it failed with."""
+    run = Path(job.run)
+    train = job.params.train
+    resources = worker_resources(train.workers, train.min_workers)
+    roster = Roster(resources, train.workers, train.min_workers)
+    outcome = _Outcome(make_torch_trainer(job, resources, callbacks).fit)
+    thread = threading.Thread(target=outcome, daemon=True)
+    next_look = time.monotonic()
+    with following(job.log_file, run / "history.jsonl", train.steps) as follower:
+        thread.start()
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            follower.look()
+            if time.monotonic() >= next_look:
+                roster.look()
+                next_look = time.monotonic() + ROSTER_SECONDS
+            if asked() and not job.stop_file.exists():
+                job.stop_file.touch()
+                logger.warning("stopping: the step is ended and a checkpoint saved")
+            if asked() and roster.waits:
+                return TrainingError(
+                    f"{run}: stopped as asked while it waited for a node; run the same command "
+                    "again to go on from the newest checkpoint"
+                )
+    shutil.rmtree(run / "ray", ignore_errors=True)
+    return outcome.error
+
+
+def make_torch_trainer(
+    job: TrainJob, resources: Mapping[str, float], callbacks: Sequence[Any] = ()
+) -> TorchTrainer:
+    """Ray Train's trainer of a job; `resources` is what each worker gets."""
+    train = job.params.train
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job.model_dump_json(by_alias=True)},
+        scaling_config=ScalingConfig(
+            num_workers=(train.min_workers, train.workers) if train.min_workers else train.workers,
+            use_gpu="GPU" in resources,
+            resources_per_worker=dict(resources),
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
+        ),
+        run_config=RunConfig(
+            name=job.attempt,
+            storage_path=str(Path(job.run) / "ray"),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=[*callbacks],
+        ),
+    )
+    if train.min_workers:
+        # An elastic run reserves its resources under this name, and the reservation of a driver
+        # that was killed holds for three minutes: with the same name, its successor takes it over.
+        name = uuid.uuid5(uuid.NAMESPACE_URL, job.run).hex
+        object.__setattr__(trainer.train_run_context, "run_id", name)  # which Ray draws and freezes
+    return trainer
+
+
+def raise_refusal(job: TrainJob, error: BaseException | None) -> None:
+    """Raise what a job's worker refused, or what Ray failed with; return if neither did."""
+    if job.refusal_file.exists():
+        text = job.refusal_file.read_text()
+        job.refusal_file.unlink()
+        raise TrainingError(text)
+    if isinstance(error, TrainingError):
+        raise error
+    if error is not None:
+        last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise TrainingError(
+            f"{job.run}: the workers failed {MAX_FAILURES + 1} times, last with: {last}; "
+            f"see {job.log_file}; the same command goes on from the newest checkpoint"
+        ) from error
+
+
+class _Outcome:
+    """Calls a function in a thread and keeps what it raises."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self.error: BaseException | None = None
+
+    def __call__(self) -> None:
+        try:
+            self._call()
+        except Exception as error:
+            self.error = error
+
+
+def checked_lineage(shards: Address, loader: LoaderConfig) -> Lineage:
+    """Lineage of the training set; both sets must be there, degraded alike."""
+    train_set = ShardSet.open(inside(shards, "train"), damaged_tars=loader.skips_damage)
+    test_set = ShardSet.open(inside(shards, "test"))
+    trained, tested = train_set.lineage.degradation, test_set.lineage.degradation
+    if trained != tested:
+        raise ShardError(
+            f"{shards}: train was degraded with {trained}, test with {tested}; "
+            "they must be alike: run `dvc repro shard` again"
+        )
+    return train_set.lineage
+
+
+def _publish(run: RunFolder, checkpoint: Checkpoint, card: Card, out: Path) -> Card:
+    """Write the artifact (the averaged weights, if the run keeps any) and its curves."""
+    model = build_model(card.model)
+    load_weights(model, checkpoint.ema or checkpoint.weights, str(run.path))
+    with whole_folder(out) as partial:
+        card = save_artifact(partial, model, card)
+        write_csv(read_history(run.history), partial / "history.csv")
+    return card

@@ -1,0 +1,312 @@
+"""`stvsr tune`: Ray Tune over STDAN's k, T_top and learning rate, each trial a Ray Train run."""
+
+import csv
+import io
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray import tune as ray_tune
+from ray.tune.experiment import Trial
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.optuna import OptunaSearch
+from rich.console import Console
+from rich.table import Table
+
+from stvsr.core.errors import ParamsError, TrainingError
+from stvsr.core.files import whole_folder
+from stvsr.data.storage import Address, absolute
+from stvsr.launch.cluster import cluster, worker_resources
+from stvsr.launch.job import TrainJob, deciding_parameters, git_commit
+from stvsr.launch.settings import Settings, own_settings
+from stvsr.launch.train import checked_lineage, make_torch_trainer, raise_refusal
+from stvsr.params import Params, TuneConfig, parse_params
+from stvsr.tracking.mlflow_tracker import MlflowTracker
+from stvsr.tracking.search import close_search
+from stvsr.tracking.store import resolve_uri
+from stvsr.training.run import fingerprint, flatten, open_run
+
+logger = logging.getLogger(__name__)
+
+SCORE = "psnr_y"
+"""What the search maximises: PSNR-Y over all frames of the validation clips, in dB."""
+
+COLUMNS = ("trial", "k", "T_top", "learning_rate", "step", SCORE, f"{SCORE}_input",
+           f"{SCORE}_interpolated", "end")  # fmt: skip
+"""Columns of the table, best trial first."""
+
+TRIAL_RESOURCES = {"memory": 64.0 * 1024**2}
+"""What a trial itself takes; its workers take the cores."""
+
+
+def tune(
+    params: Params,
+    shards: Address,
+    out: Path,
+    *,
+    runs: Path,
+    resume: bool,
+    data_version: str = "",
+    address: str | None = None,
+) -> None:
+    """Search k, T_top and the learning rate; print the table and keep it in `out`.
+
+    Optuna proposes, ASHA stops the weaker trials early. An interrupted search goes on with the
+    trials it had.
+
+    Args:
+        params: `tune` says how far to search, the other sections what every trial shares.
+        shards: folder, or address, with the shard sets `train` and `test`.
+        out: folder that gets table.csv and best.json, whole or not at all.
+        runs: folder of all runs' states, on storage that all workers share.
+        resume: go on with an interrupted search of the same parameters.
+        data_version: DVC's hash of the shards, for the tracker.
+        address: HOST:PORT of the cluster; None: RAY_ADDRESS, or else a local one.
+
+    Raises:
+        StvsrError: anything that the user can act on, in one line.
+    """
+    if params.model.name != "stdan":
+        raise ParamsError(
+            f"model.name: found {params.model.name!r}; allowed with `stvsr tune`: 'stdan', whose k "
+            "and T_top it searches"
+        )
+    lineage = checked_lineage(shards, params.loader)
+    deciding = flatten({**deciding_parameters(params, lineage), "tune": params.tune.model_dump()})
+    name = f"tune-{fingerprint(deciding)}"
+    folder = (runs / name).resolve()
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    uri = resolve_uri(params.tracking.uri, Path().resolve())
+    tags = {
+        "git_commit": git_commit(Path()),
+        "data_version": data_version,
+        "data_hash": lineage.data_hash,
+    }
+    tracker = MlflowTracker(uri, params.tracking.experiment, name, folder, tags=tags)
+    tracker.log_params(deciding)
+    job = TrainJob(
+        params=params,
+        shards=absolute(shards),
+        run=str(folder),
+        attempt="trial",
+        tracking_uri=uri,
+        parent=tracker.run_id,
+        reports=True,
+        settings=Settings(values=own_settings()),
+        tags=tags,
+    )
+    with cluster(address, dashboard=True):
+        rows = _search(job, folder, params.tune, params.seed)
+    best = _best(rows, folder)
+    with whole_folder(out) as partial_out:
+        (partial_out / "table.csv").write_text(_to_csv(rows))
+        (partial_out / "best.json").write_text(json.dumps(best, indent=2) + "\n")
+    numbers = {key: value for key, value in best.items() if isinstance(value, float | int)}
+    close_search(uri, params.tracking.experiment, tracker.run_id, out, numbers)
+    _print(rows, best, out)
+
+
+def run_trial(config: Mapping[str, Any], job_json: str, steps: int, report_every: int) -> None:
+    """One trial, in a process of Tune's: a Ray Train run with the trial's k, T_top and rate."""
+    base = TrainJob.model_validate_json(job_json)
+    params = trial_params(base.params, config, steps, report_every)
+    path = Path(base.run) / f"trial-{ray_tune.get_context().get_trial_id()}"
+    open_run(path, {"model": params.model.model_dump(), "train": params.train.deciding()})
+    job = base.model_copy(update={"params": params, "run": str(path)})
+    job.refusal_file.unlink(missing_ok=True)
+    resources = worker_resources(params.train.workers * base.params.tune.concurrent)
+    error: Exception | None = None
+    try:
+        make_torch_trainer(job, resources, [TuneReportCallback()]).fit()
+    except Exception as failure:  # Ray raises its own kinds; raise_refusal says which it was
+        error = failure
+    raise_refusal(job, error)
+
+
+def trial_params(
+    params: Params, config: Mapping[str, Any], steps: int, report_every: int
+) -> Params:
+    """The parameters of one trial; refused like those of a file if they do not fit together."""
+    raw = params.model_dump(mode="json", by_alias=True)
+    raw["model"] |= {"k": config["k"], "T_top": config["T_top"]}
+    raw["train"] |= {
+        "learning_rate": config["learning_rate"],
+        "min_learning_rate": min(params.train.min_learning_rate, config["learning_rate"]),
+        "steps": steps,
+        "validate_every": report_every,
+        "checkpoint_every": report_every,
+        "min_workers": None,
+    }
+    return parse_params(raw, "trial")
+
+
+def suggest(trial: optuna.Trial, config: TuneConfig) -> None:
+    """Draw one trial's k, T_top in 1..k² and learning rate."""
+    k = trial.suggest_categorical("k", list(config.k))
+    trial.suggest_int("T_top", 1, k * k)
+    trial.suggest_float(
+        "learning_rate", config.learning_rate_min, config.learning_rate_max, log=True
+    )
+
+
+def _search(job: TrainJob, folder: Path, config: TuneConfig, seed: int) -> list[dict[str, Any]]:
+    """Run all trials, or those that an interrupted search had left; a row per trial."""
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is ours to answer
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # what a trial does is ours to say
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    trainable = ray_tune.with_resources(
+        partial(
+            run_trial,
+            job_json=job.model_dump_json(by_alias=True),
+            steps=config.steps,
+            report_every=config.report_every,
+        ),
+        TRIAL_RESOURCES,
+    )
+    experiment = folder / "ray"
+    if ray_tune.Tuner.can_restore(str(experiment)):
+        logger.info("%s: the interrupted search goes on", folder)
+        tuner = ray_tune.Tuner.restore(
+            str(experiment), trainable=trainable, resume_unfinished=True, resume_errored=True
+        )
+    else:
+        tuner = _new_tuner(trainable, experiment, config, seed)
+    results = tuner.fit()
+    return sorted(
+        (_row(results[trial], config) for trial in range(len(results))), key=_rank, reverse=True
+    )
+
+
+def _new_tuner(
+    trainable: Callable[..., Any], experiment: Path, config: TuneConfig, seed: int
+) -> ray_tune.Tuner:
+    searcher = OptunaSearch(
+        space=partial(suggest, config=config), metric=SCORE, mode="max", seed=seed
+    )
+    return ray_tune.Tuner(
+        trainable,
+        tune_config=ray_tune.TuneConfig(
+            metric=SCORE,
+            mode="max",
+            num_samples=config.trials,
+            search_alg=ConcurrencyLimiter(searcher, max_concurrent=config.concurrent),
+            scheduler=ASHAScheduler(
+                time_attr="step",
+                max_t=config.steps,
+                grace_period=min(config.grace_steps, config.steps),
+                reduction_factor=config.reduction_factor,
+            ),
+        ),
+        run_config=ray_tune.RunConfig(
+            name=experiment.name,
+            storage_path=str(experiment.parent),
+            verbose=0,
+            callbacks=[_Progress(config)],
+        ),
+    )
+
+
+class _Progress(ray_tune.Callback):
+    """Says what each trial reports."""
+
+    def __init__(self, config: TuneConfig) -> None:
+        self._config = config
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        logger.info("trial %s (%d of %d) starts: %s", trial.trial_id, len(trials),
+                    self._config.trials, _shown(trial.config))  # fmt: skip
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        logger.info(
+            "trial %s  step %d/%d  PSNR-Y %.3f dB",
+            trial.trial_id, result["step"], self._config.steps, result[SCORE],
+        )  # fmt: skip
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        logger.warning("trial %s failed (%s)", trial.trial_id, _shown(trial.config))
+
+
+def _shown(config: Mapping[str, Any]) -> str:
+    return f"k {config['k']}, T_top {config['T_top']}, learning rate {config['learning_rate']:.2e}"
+
+
+def _row(result: ray_tune.Result, config: TuneConfig) -> dict[str, Any]:
+    metrics, drawn = result.metrics or {}, result.config or {}
+    step = metrics.get("step", 0)
+    end = "failed" if result.error else "all steps" if step >= config.steps else "stopped early"
+    return {
+        "trial": metrics.get("trial_id", Path(result.path).name),
+        "k": drawn.get("k"),
+        "T_top": drawn.get("T_top"),
+        "learning_rate": drawn.get("learning_rate"),
+        "step": step,
+        **{name: metrics.get(name) for name in COLUMNS if name.startswith(SCORE)},
+        "end": end,
+    }
+
+
+def _rank(row: Mapping[str, Any]) -> float:
+    return float("-inf") if row[SCORE] is None else float(row[SCORE])
+
+
+def _best(rows: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+    if not rows or rows[0][SCORE] is None:
+        raise TrainingError(
+            f"{folder}: none of the {len(rows)} trials reported a score; see the train.log in its "
+            "folders, and run the same command again to try the failed ones again"
+        )
+    return rows[0]
+
+
+def _to_csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _print(rows: list[dict[str, Any]], best: Mapping[str, Any], out: Path) -> None:
+    table = Table(title="Search, best first (PSNR-Y in dB)", title_justify="left")
+    for name in COLUMNS:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in COLUMNS))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    setting = " ".join(
+        f"-S {key}={value}"
+        for key, value in (
+            ("model.k", best["k"]),
+            ("model.T_top", best["T_top"]),
+            ("train.learning_rate", f"{best['learning_rate']:.6f}"),
+        )
+    )
+    console.print(f"kept in     {out / 'table.csv'}", markup=False, soft_wrap=True)
+    console.print(f"train it    dvc exp run {setting}", markup=False, soft_wrap=True)
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

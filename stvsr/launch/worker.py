@@ -1,0 +1,125 @@
+"""What runs in each Ray Train worker: builds the parts of a run and hands them to the Trainer."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import ray.train
+import ray.train.torch
+import torch
+from torch import nn
+
+from stvsr.core.clip import ClipBatch
+from stvsr.core.errors import StvsrError, TrainingError
+from stvsr.core.files import write_text_whole
+from stvsr.core.log import set_up_logging
+from stvsr.core.world import World
+from stvsr.data.loader import eval_clips, train_batches
+from stvsr.data.shard_set import ShardSet
+from stvsr.data.storage import inside
+from stvsr.evaluation.pictures import before_after
+from stvsr.launch.job import TrainJob
+from stvsr.launch.track import open_tracker, tracked
+from stvsr.models import build_model
+from stvsr.training.run import read_run
+from stvsr.training.trainer import Trainer, make_optimizer
+from stvsr.training.validation import score_clips
+
+logger = logging.getLogger(__name__)
+
+TRACE = "trace.json.gz"
+"""Name of a profile in the run's folder."""
+
+
+def train_worker(config: Mapping[str, str]) -> None:
+    """Ray Train's loop: train where the run stands, to its end.
+
+    A StvsrError is no fault that starting again would heal, and Ray starts a loop that raised
+    again: so it is written to the job's refusal file, which ends every later start at once.
+    """
+    job = TrainJob.model_validate_json(config["job"])
+    job.settings.apply()
+    if not Path(job.run).is_dir():
+        raise TrainingError(
+            f"{job.run}: node {ray.util.get_node_ip_address()} does not see this folder; put data "
+            "and runs on storage that all nodes share, under the same absolute path"
+        )
+    if job.refusal_file.exists():
+        return
+    context = ray.train.get_context()
+    world = World(context.get_world_rank(), context.get_world_size(), context.get_local_rank())
+    if world.is_main:
+        set_up_logging(file=job.log_file)
+        logger.info("%d of %d workers train", world.size, job.params.train.workers)
+    try:
+        build_trainer(job, world, ray.train.torch.get_device()).run()
+    except StvsrError as error:
+        write_text_whole(job.refusal_file, str(error))
+        if world.size > 1:
+            raise  # the other ranks may wait for this one in a collective
+
+
+def build_trainer(job: TrainJob, world: World, device: torch.device) -> Trainer:
+    """The parts of a run, put together.
+
+    Args:
+        job: what to train.
+        world: this process among its peers; `torch.distributed` is initialised if there are any.
+        device: where this process trains.
+    """
+    params = job.params
+    run = read_run(Path(job.run))
+    train_set = ShardSet.open(inside(job.shards, "train"), damaged_tars=params.loader.skips_damage)
+    test_set = ShardSet.open(inside(job.shards, "test"))
+    torch.manual_seed(params.seed)
+    model = build_model(params.model).to(device)
+
+    def batches(step: int) -> Iterator[ClipBatch]:
+        return train_batches(
+            params.loader,
+            train_set,
+            seed=params.seed,
+            start_step=step,
+            stop_step=params.train.steps,
+            global_batch=params.train.batch_size,
+            crop=params.train.crop,
+            world=world,
+            device=device,
+        )
+
+    def validate(network: nn.Module) -> list[dict[str, float]]:
+        chosen = spread(len(test_set), params.train.validate_clips)
+        return score_clips(
+            network, eval_clips(test_set, chosen[world.rank :: world.size], device=device)
+        )
+
+    def draw(network: nn.Module) -> bytes:
+        return before_after(
+            network, next(eval_clips(test_set, [len(test_set) // 2], device=device))
+        )
+
+    def report(step: int, scores: Mapping[str, float]) -> None:
+        if job.reports:
+            ray.train.report({"step": step, **scores})
+
+    return Trainer(
+        model=model,
+        optimizer=make_optimizer(model, params.train),
+        batches=batches,
+        run=run,
+        config=params.train,
+        seed=params.seed,
+        world=world,
+        validate=validate,
+        after_validation=report,
+        draw=draw,
+        open_tracker=lambda: open_tracker(job.tracking_uri, run, tracked(job)),
+        should_stop=job.stop_file.exists,
+        profile=run.path / TRACE if job.profile else None,
+    )
+
+
+def spread(n: int, wanted: int) -> list[int]:
+    """At most `wanted` of the positions 0..n-1, evenly spread, so that all kinds of clip are in."""
+    count = min(n, wanted)
+    return [position * n // count for position in range(count)]

@@ -1,0 +1,61 @@
+"""What the last run of the line gave: where the report lies, the table, the registered version."""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from stvsr.core.errors import StvsrError
+from stvsr.evaluation.scores import Comparison, GroupScores, Quality, read_scores
+from stvsr.tracking.registry import read_registration
+
+FRAME_KINDS = ("input", "interpolated", "all")
+
+
+def print_summary(project: Path) -> None:
+    """Print report, table, version and load line of the project's last run.
+
+    Raises:
+        StvsrError: the line has not run to its end here; the text names the command that does.
+    """
+    report = project / "report" / "index.html"
+    if not report.is_file():
+        raise StvsrError(f"{report}: no such file; run `dvc repro` first")
+    scores = read_scores(project / "evaluation")
+    registered = read_registration(project / "registration")
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    for name, group in scores.groups.items():
+        if name == "all" or len(scores.groups) > 2:
+            console.print(_table(name, group))
+    console.print(f"report      {report.resolve()}", markup=False, soft_wrap=True)
+    console.print(
+        f"registered  {registered.name} version {registered.version}, "
+        f"models:/{registered.name}@{registered.alias}",
+        markup=False,
+        soft_wrap=True,
+    )
+    console.print(f"load it     {registered.load_line}", markup=False, soft_wrap=True)
+
+
+def _table(name: str, group: GroupScores) -> Table:
+    of = "" if name == "all" else f"{name} "
+    table = Table(title=f"{group.clips} {of}clips, PSNR-Y in dB / SSIM-Y", title_justify="left")
+    for heading in ("frames", "network", "trilinear", "gain"):
+        table.add_column(heading, justify="left" if heading == "frames" else "right")
+    for kind in FRAME_KINDS:
+        compared: Comparison = getattr(group, kind)
+        gain = compared.gain_psnr_y
+        table.add_row(
+            kind,
+            _shown(compared.network),
+            _shown(compared.trilinear),
+            "-" if gain is None else f"{gain:+.2f} dB",
+        )
+    return table
+
+
+def _shown(quality: Quality) -> str:
+    if quality.psnr_y is None or quality.ssim_y is None:
+        return "-"
+    return f"{quality.psnr_y:.2f} / {quality.ssim_y:.4f}"

@@ -1,0 +1,1 @@
+"""The only MLflow: runs and their curves, the registry of versions."""

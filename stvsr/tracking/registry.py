@@ -1,0 +1,341 @@
+"""The model registry: a trained network becomes a version under an alias, and is loaded from it.
+
+A version holds the model artifact (safetensors and a card), a copy of this package, and a script
+by which MLflow can serve it. Nothing in it is pickled, and `load_version` runs nothing of it.
+"""
+
+import importlib.metadata
+import json
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow.pyfunc
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from stvsr.artifact import CARD_FILE, WEIGHTS_FILE, Card, load_artifact
+from stvsr.core.config import Config, ValidationError
+from stvsr.core.errors import ParamsError, SourceError
+from stvsr.core.files import whole_folder
+from stvsr.data.degrade import describe_degradation
+from stvsr.models import StvsrModel
+from stvsr.tracking.config import RegisterConfig, TrackingConfig
+from stvsr.tracking.mlflow_tracker import WEIGHTS_TAG
+from stvsr.tracking.store import (
+    hide_password,
+    is_default_uri,
+    open_client,
+    open_experiment,
+    patiently,
+    refuse_missing_store,
+    resolve_uri,
+)
+
+logger = logging.getLogger(__name__)
+
+REGISTRATION_FILE = "version.json"
+
+Metrics = dict[str, float | int | bool | None]
+"""Numbers by name; null where nothing could be measured."""
+
+_RUN_PATH = "model"
+"""Where a version's files lie among the artifacts of its run."""
+
+_ARTIFACT_PATH = "artifacts/model"
+"""Where the model artifact lies within a version."""
+
+_SERVING_PACKAGES = ("numpy", "pydantic", "safetensors", "torch")
+"""What the copy of stvsr in a version needs to load and run the network."""
+
+
+class Registration(Config):
+    """A registered version: the content of version.json."""
+
+    name: str
+    """Name of the registered model."""
+    version: str
+    """Number of the version, as MLflow gives it."""
+    alias: str
+    """Alias that pointed to it when it was registered."""
+    uri: str
+    """Where to load it from, such as models:/stdan@champion."""
+    load_line: str
+    """The line of Python that loads it."""
+    tracking_uri: str | None
+    """The MLflow store without passwords; null is the one in the project's folder."""
+    run_id: str
+    """MLflow run that holds its files."""
+    weights_sha256: str
+    """SHA-256 of its weights."""
+
+
+def register(
+    artifact: Path,
+    evaluation: Path,
+    config: RegisterConfig,
+    tracking: TrackingConfig,
+    out: Path,
+    *,
+    project: Path = Path(),
+) -> Registration:
+    """Make the artifact a version of the registered model, and let the alias point to it.
+
+    The alias moves last, so a registration that ends early leaves it where it was. Weights that
+    are registered already are not registered again: their version gets the alias.
+
+    Args:
+        artifact: folder of the trained network.
+        evaluation: folder of its scores.
+        config: name and alias.
+        tracking: store and experiment.
+        out: folder that gets version.json.
+        project: folder in which the default store lies.
+
+    Raises:
+        ServiceError: the store does not answer or refuses.
+        CheckpointError: the artifact is damaged or missing.
+        SourceError: the evaluation is missing or damaged.
+    """
+    _, card = load_artifact(artifact)
+    facts = _version_tags(card, _read_metrics(evaluation))
+    uri = resolve_uri(tracking.uri, project)
+    client = open_client(uri)
+    version = _find_version(client, config.name, card.weights_sha256)
+    if version is None:
+        run_id = _run_of(client, tracking.experiment, card)
+        version = _create_version(client, config.name, run_id, artifact, facts)
+    _log_evaluation(client, str(version.run_id), evaluation)
+    with patiently(uri):
+        for key, value in facts.items():
+            client.set_model_version_tag(config.name, version.version, key, value)
+        client.set_registered_model_alias(config.name, config.alias, version.version)
+    registration = _registration(config, version, card, _shown_uri(uri, project))
+    with whole_folder(out) as partial:
+        text = registration.model_dump_json(indent=2) + "\n"
+        (partial / REGISTRATION_FILE).write_text(text, encoding="utf-8")
+    logger.info("registered %s version %s as %s", config.name, version.version, registration.uri)
+    return registration
+
+
+def read_registration(folder: Path) -> Registration:
+    """Read what `register` wrote.
+
+    Raises:
+        SourceError: version.json is missing or damaged.
+    """
+    path = folder / REGISTRATION_FILE
+    try:
+        return Registration.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise SourceError(f"{path}: no such file; run `stvsr register` first") from None
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise SourceError(
+            f"{path}: not a registration ({reason}); run `stvsr register` again"
+        ) from None
+
+
+def load_version(
+    uri: str, tracking_uri: str | None = None, *, project: Path = Path()
+) -> StvsrModel:
+    """Load a registered network, on the CPU in evaluation mode; nothing of the version is run.
+
+    Args:
+        uri: models:/NAME@ALIAS or models:/NAME/NUMBER.
+        tracking_uri: the MLflow store; default: MLFLOW_TRACKING_URI, else the project's sqlite.
+        project: folder in which the default store lies.
+
+    Raises:
+        ParamsError: the uri is of another form, or there is no such model, alias or version; the
+            text says which there are.
+        ServiceError: the store is missing, does not answer or refuses.
+        CheckpointError: the version's files are damaged or no artifact of this package.
+    """
+    store = resolve_uri(tracking_uri, project)
+    refuse_missing_store(store)
+    client = open_client(store)
+    version = _resolve_version(client, uri)
+    with tempfile.TemporaryDirectory() as folder:
+        with patiently(client.tracking_uri):
+            source = client.get_model_version_download_uri(version.name, version.version)
+            path = download_artifacts(
+                artifact_uri=f"{source}/{_ARTIFACT_PATH}",
+                dst_path=folder,
+                tracking_uri=client.tracking_uri,
+            )
+        model, _ = load_artifact(Path(path))
+    return model
+
+
+def _resolve_version(client: MlflowClient, uri: str) -> ModelVersion:
+    parsed = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
+    if parsed is None:
+        raise ParamsError(
+            f"model uri: found {uri!r}; allowed: models:/NAME@ALIAS or models:/NAME/NUMBER, "
+            "such as models:/stdan@champion"
+        )
+    name, alias, number = parsed.groups()
+    with patiently(client.tracking_uri):
+        try:
+            if alias:
+                return client.get_model_version_by_alias(name, alias)
+            return client.get_model_version(name, number)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+        raise ParamsError(
+            f"{uri}: not in MLflow at {hide_password(client.tracking_uri)}; "
+            f"{_what_exists(client, name)}"
+        )
+
+
+def _what_exists(client: MlflowClient, name: str) -> str:
+    """What could have been meant by the uri of a version that is not there."""
+    models = {model.name: model for model in client.search_registered_models()}
+    if not models:
+        return "no model is registered there; register one with `stvsr register`"
+    if name not in models:
+        return f"registered models: {', '.join(sorted(models))}"
+    versions = client.search_model_versions(f"name='{name}'")
+    numbers = ", ".join(sorted((str(version.version) for version in versions), key=int)) or "none"
+    aliases = ", ".join(f"{a} -> {v}" for a, v in sorted(models[name].aliases.items())) or "none"
+    return f"versions of {name}: {numbers}; aliases: {aliases}"
+
+
+def _find_version(client: MlflowClient, name: str, weights_sha256: str) -> ModelVersion | None:
+    """The whole version that holds these weights, if there is one."""
+    with patiently(client.tracking_uri):
+        found = client.search_model_versions(
+            f"name='{name}' and tags.`{WEIGHTS_TAG}`='{weights_sha256}'"
+        )
+    ready = [version for version in found if version.status == "READY"]
+    return min(ready, key=lambda version: int(version.version), default=None)
+
+
+def _run_of(client: MlflowClient, experiment: str, card: Card) -> str:
+    """The MLflow run that trained the network, or a new one where the store has none."""
+    experiment_id = open_experiment(client, experiment)
+    with patiently(client.tracking_uri):
+        runs = client.search_runs(
+            [experiment_id], f"tags.`{WEIGHTS_TAG}` = '{card.weights_sha256}'", max_results=1
+        )
+        if runs:
+            return str(runs[0].info.run_id)
+        run_name = f"{card.model.name}-{card.weights_sha256[:8]}"
+        run = client.create_run(
+            experiment_id, run_name=run_name, tags={WEIGHTS_TAG: card.weights_sha256}
+        )
+        client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
+
+
+def _log_evaluation(client: MlflowClient, run_id: str, evaluation: Path) -> None:
+    """Put the scores and the pictures of the evaluation beside the training's curves."""
+    with patiently(client.tracking_uri):
+        for key, value in _read_metrics(evaluation).items():
+            if isinstance(value, float):
+                client.log_metric(run_id, f"test/{key}", value)
+        client.log_artifacts(run_id, str(evaluation), "evaluation")
+
+
+def _create_version(
+    client: MlflowClient, name: str, run_id: str, artifact: Path, tags: dict[str, str]
+) -> ModelVersion:
+    with patiently(client.tracking_uri), _servable(artifact) as folder:
+        client.log_artifacts(run_id, str(folder), _RUN_PATH)
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        root = client.get_run(run_id).info.artifact_uri
+        return client.create_model_version(name, f"{root}/{_RUN_PATH}", run_id, tags=tags)
+
+
+@contextmanager
+def _servable(artifact: Path) -> Iterator[Path]:
+    """A temporary folder with the artifact as a model that MLflow can load and serve."""
+    clip = TensorSpec(np.dtype(np.float32), (-1, -1, 3, -1, -1))
+    with tempfile.TemporaryDirectory() as temporary:
+        content = Path(temporary, "model")
+        content.mkdir()
+        for name in (WEIGHTS_FILE, CARD_FILE):
+            shutil.copyfile(artifact / name, content / name)
+        folder = Path(temporary, "servable")
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(Path(__file__).with_name("served_model.py")),
+            artifacts={"model": str(content)},
+            code_paths=[str(Path(__file__).parents[1])],
+            input_example=np.zeros((1, 2, 3, 8, 8), np.float32),
+            signature=ModelSignature(inputs=Schema([clip]), outputs=Schema([clip])),
+            pip_requirements=[
+                f"{package}=={importlib.metadata.version(package).partition('+')[0]}"
+                for package in _SERVING_PACKAGES
+            ],
+        )
+        yield folder
+
+
+def _version_tags(card: Card, metrics: Metrics) -> dict[str, str]:
+    return {
+        **{key: str(value) for key, value in metrics.items() if value is not None},
+        WEIGHTS_TAG: card.weights_sha256,
+        "degradation": describe_degradation(card.degradation),
+        "data_hash": card.data_hash,
+        "git_commit": card.git_commit,
+        "step": str(card.step),
+        "seed": str(card.seed),
+        "stvsr_version": card.stvsr_version,
+    }
+
+
+def _read_metrics(evaluation: Path) -> Metrics:
+    """The numbers of an evaluation's metrics.json, whatever their names."""
+    path = evaluation / "metrics.json"
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise SourceError(f"{path}: no such file; run `stvsr evaluate` first") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(
+        value is None or isinstance(value, int | float) for value in found.values()
+    ):
+        raise SourceError(f"{path}: not the numbers that `stvsr evaluate` writes; run it again")
+    return found
+
+
+def _registration(
+    config: RegisterConfig, version: ModelVersion, card: Card, tracking_uri: str | None
+) -> Registration:
+    uri = f"models:/{config.name}@{config.alias}"
+    place = f', "{tracking_uri}"' if tracking_uri else ""
+    return Registration(
+        name=config.name,
+        version=str(version.version),
+        alias=config.alias,
+        uri=uri,
+        load_line=(
+            "from stvsr.tracking.registry import load_version; "
+            f'model = load_version("{uri}"{place})'
+        ),
+        tracking_uri=tracking_uri,
+        run_id=str(version.run_id),
+        weights_sha256=card.weights_sha256,
+    )
+
+
+def _shown_uri(uri: str, project: Path) -> str | None:
+    """The store as a file may name it: no password, and no path for the project's own."""
+    return None if is_default_uri(uri, project) else hide_password(uri)
