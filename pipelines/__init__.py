@@ -1,0 +1,1 @@
+"""When things run: the one place that runs DVC, and the Prefect flows."""

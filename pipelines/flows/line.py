@@ -1,0 +1,105 @@
+"""What the flows share: a run of DVC's stages whose log is the flow's, and what came out."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import Flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Completed, Failed
+
+from pipelines.dvc_cli import repro
+from pipelines.overrides import Value
+from stvsr.core.errors import StvsrError
+
+
+def given(parameters: Mapping[str, Value | None]) -> dict[str, Value]:
+    """The parameters that a run was given; the others are params.yaml's to say."""
+    return {key: value for key, value in parameters.items() if value is not None}
+
+
+def run_stages(targets: Sequence[str], overrides: Mapping[str, Value], project: Path) -> State[Any]:
+    """Bring stages up to date inside a flow run.
+
+    Args:
+        targets: the stages, with what they depend on; none: all of dvc.yaml.
+        overrides: parameters of this run alone, by dotted key.
+        project: the folder with dvc.yaml.
+
+    Returns:
+        The state the flow ends in: failed with the stage's own words and no traceback, where what
+        failed is the user's to act on.
+    """
+    logger = get_run_logger()
+    for key, value in overrides.items():
+        logger.info("%s = %s for this run", key, value)
+    try:
+        repro(targets, overrides, project, logger.info)
+    except StvsrError as error:
+        logger.error("%s", error)
+        return Failed(message=str(error))
+    return Completed(message=f"{', '.join(targets) or 'all stages'}: up to date")
+
+
+def run_here(flow: Flow[..., State[Any]]) -> int:
+    """Run a flow in this process, as params.yaml says; a failure is one line of standard error.
+
+    Returns:
+        The exit status: 0 when all stages are up to date.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            unreachable = client.api_healthcheck()
+    except RuntimeError as error:  # a temporary server that did not start in time
+        unreachable = error
+    if unreachable:
+        where = PREFECT_API_URL.value() or "an address of its own"
+        sys.stderr.write(
+            f"{flow.name}: the Prefect server at {where} does not answer; start it with "
+            "`prefect server start`, or correct PREFECT_API_URL\n"
+        )
+        return 1
+    state = flow(return_state=True)
+    if not state.is_completed():
+        sys.stderr.write(f"{flow.name}: {state.message}\n")
+        return 1
+    return 0
+
+
+def show_results(key: str, title: str, files: Sequence[Path]) -> None:
+    """Make a Markdown artifact of what stages wrote in JSON; a file that is not there is left out.
+
+    Args:
+        key: the artifact's key, lower case and dashes; its versions make a history.
+        title: its heading.
+        files: JSON files, one table each.
+    """
+    tables = [_table(file) for file in files if file.exists()]
+    if tables:
+        create_markdown_artifact(markdown="\n".join([f"# {title}", *tables]), key=key)
+
+
+def _table(file: Path) -> str:
+    rows = [f"| {name} | {value} |" for name, value in _leaves(json.loads(file.read_bytes()))]
+    return "\n".join(["", f"## {file.parent.name}", "", "| | |", "|---|---|", *rows])
+
+
+def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Every value in a JSON tree with its path; numbers as short as they are read."""
+    match tree:
+        case dict():
+            for name, branch in tree.items():
+                yield from _leaves(branch, (*path, str(name)))
+        case list():
+            for number, branch in enumerate(tree):
+                yield from _leaves(branch, (*path, str(number)))
+        case float():
+            yield " ".join(path), f"{tree:.4g}"
+        case _:
+            yield " ".join(path), str(tree).replace("|", "\\|").replace("\n", " ")
