@@ -1,0 +1,201 @@
+"""What does the line cost beside the arithmetic of a step, a checkpoint, and a start?
+
+    OMP_WAIT_POLICY=passive python benchmarks/training.py --steps 60
+
+The same network, batch and threads twice in one run: a bare loop over one batch in memory, and
+`stvsr train` with Ray, DALI, MLflow and checkpoints. The bare loop runs before and after, and the
+mean of both counts. Prints a page for benchmarks/results/.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import torch
+import yaml
+
+from stvsr.losses import charbonnier
+from stvsr.models import StdanConfig, build_model
+from stvsr.training.checkpoint import Checkpoint, Checkpoints, optimizer_tensors
+from stvsr.training.config import TrainConfig
+from stvsr.training.counters import Counters
+from stvsr.training.trainer import make_optimizer
+
+BATCH, CROP = 4, 32
+
+NETWORKS = {
+    "GPU, 8 over NVLink (300 GB/s)": 300e9,
+    "InfiniBand 200 Gbit/s": 25e9,
+    "Ethernet 25 Gbit/s": 3.1e9,
+    "Ethernet 10 Gbit/s": 1.25e9,
+}
+
+
+def main() -> None:
+    options = parse()
+    if options.child:
+        print(json.dumps(bare_loop(options.steps)))
+        return
+    with tempfile.TemporaryDirectory(prefix="stvsr-bench-") as folder:
+        project = Path(folder)
+        make_shards(project, options)
+        before = in_child(options)
+        start, step = in_the_line(project, options)
+        after = in_child(options)
+    print(page(options, before, after, start, step, checkpoint_seconds()))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--checkpoint-every", type=int, default=50)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def make_shards(project: Path, options: argparse.Namespace) -> None:
+    params = {
+        "source": {"train_clips": 16, "test_clips": 2},
+        "model": {"name": "stdan", "preset": "small"},
+        "train": {
+            "steps": options.steps,
+            "batch_size": BATCH,
+            "crop": CROP,
+            "workers": 1,
+            "log_every": 1,
+            "checkpoint_every": options.checkpoint_every,
+            "validate_every": 0,
+        },
+    }
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    for verb in (["source"], ["index"], ["shard", "train"], ["shard", "test"]):
+        subprocess.run([sys.executable, "-m", "stvsr.cli", *verb], cwd=project, check=True)
+
+
+def in_child(options: argparse.Namespace) -> float:
+    """Seconds per step of the bare loop, in a process of its own, as Ray's worker is one."""
+    command = [sys.executable, __file__, "--child", "--steps", str(options.steps)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count())}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout))
+
+
+def bare_loop(steps: int) -> float:
+    torch.manual_seed(0)
+    model = build_model(StdanConfig(preset="small")).train()
+    optimizer = make_optimizer(model, TrainConfig())
+    lr_clip = torch.rand(BATCH, 4, 3, CROP, CROP)
+    hr_clip = torch.rand(BATCH, 7, 3, 4 * CROP, 4 * CROP)
+    begin = 0.0
+    for step in range(steps):
+        if step == 1:
+            begin = time.perf_counter()
+        optimizer.zero_grad()
+        charbonnier(model(lr_clip), hr_clip, "mean").backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return (time.perf_counter() - begin) / (steps - 1)
+
+
+def in_the_line(project: Path, options: argparse.Namespace) -> tuple[float, float]:
+    """Seconds from the command to the end of its first step, and per later step, all included."""
+    seen: list[float] = []
+    begin = time.perf_counter()
+    command = [sys.executable, "-m", "stvsr.cli", "train"]
+    with subprocess.Popen(command, cwd=project) as process:
+        while process.poll() is None and len(seen) < options.steps:
+            history = next(iter(project.glob("runs/*/history.jsonl")), None)
+            lines = history.read_bytes().count(b"\n") if history else 0
+            seen += [time.perf_counter()] * (lines - len(seen))
+            time.sleep(0.005)
+    if process.returncode:
+        raise SystemExit("stvsr train failed")
+    return seen[0] - begin, (seen[-1] - seen[0]) / (options.steps - 1)
+
+
+def checkpoint_seconds() -> dict[str, float]:
+    """Of the published network with its optimizer and average: seconds to write, and MiB."""
+    model = build_model(StdanConfig())
+    optimizer = make_optimizer(model, TrainConfig())
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    with tempfile.TemporaryDirectory(prefix="stvsr-bench-") as folder:
+        checkpoints = Checkpoints(Path(folder))
+        times = []
+        for step in range(1, 6):
+            weights = model.state_dict()
+            tensors = optimizer_tensors(model, optimizer)
+            begin = time.perf_counter()
+            checkpoints.save(Checkpoint(Counters(step=step), weights, tensors, weights))
+            times.append(time.perf_counter() - begin)
+        size = sum(file.stat().st_size for file in checkpoints.path(5).iterdir())
+    return {"seconds": sorted(times)[2], "mib": size / 2**20}
+
+
+def page(
+    options: argparse.Namespace,
+    before: float,
+    after: float,
+    start: float,
+    step: float,
+    checkpoint: dict[str, float],
+) -> str:
+    bare = (before + after) / 2
+    parameters = sum(p.numel() for p in build_model(StdanConfig()).parameters())
+    gradient = 4 * parameters
+    lines = [
+        "# What the line costs beside a step's arithmetic",
+        "",
+        f"{date.today():%Y-%m-%d}; {os.cpu_count()} CPU cores, no GPU; torch {torch.__version__}; "
+        f"load when the run ended: {os.getloadavg()[0]:.1f}.",
+        f"`OMP_WAIT_POLICY=passive python {' '.join(['benchmarks/training.py', *sys.argv[1:]])}`",
+        "",
+        f"STDAN, preset small, {BATCH} clips of 4x{CROP}x{CROP} per step, {options.steps} steps, "
+        f"one worker, a checkpoint every {options.checkpoint_every} steps, each step logged.",
+        "",
+        "| what | seconds | against the bare loop |",
+        "|---|---|---|",
+        f"| step of a bare loop over one batch in memory, before / after | {before:.3f} / "
+        f"{after:.3f} | 1 |",
+        f"| step of `stvsr train`: Ray, DALI, MLflow, history, checkpoints | {step:.3f} | "
+        f"{step / bare:.3f} |",
+        f"| from the command to the end of the first step | {start:.1f} | {start / bare:.0f} steps "
+        "|",
+        "",
+        f"A checkpoint of the published network (weights, Adam's moments, average: "
+        f"{checkpoint['mib']:.0f} MiB, flushed to the disk) takes {checkpoint['seconds']:.2f} s; "
+        "the recipe's checkpoint_every of 1,000 steps makes that "
+        f"{checkpoint['seconds']:.2f} ms a step.",
+        "",
+        "## Between n nodes, on paper",
+        "",
+        f"A step adds up one vector of {parameters:,} float32 gradients: {gradient / 1e6:.0f} MB. "
+        "A ring moves 2 (n-1)/n of that through each worker, after the backward pass and not "
+        "under it, so its time adds to the step. With t seconds of arithmetic per step and a "
+        "network of b bytes/s, n workers with the same clips each give n t / (t + 2 (n-1)/n "
+        f"{gradient / 1e6:.0f} MB / b) times the clips/s of one. No network was measured here.",
+        "",
+        "| link | seconds per step, n large | t for 90 % of n times the speed |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {2 * gradient / rate:.4f} | {18 * gradient / rate:.3f} |"
+        for name, rate in NETWORKS.items()
+    ]
+    lines += [
+        "",
+        "The other end is the batch: the recipe has 18 clips per step, so more than 18 workers "
+        "need a larger batch, which is another recipe.",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
