@@ -1,0 +1,225 @@
+"""Real `dvc repro` runs: what they report, and that nothing of them outlives its caller."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_dvc import (
+    PARAMS,
+    PROGRAMS,
+    assert_stands_still,
+    dvc,
+    environment,
+    is_counting,
+    lock_is_free,
+    make_project,
+    wait_for,
+)
+
+from pipelines.dvc_cli import data_version, repro
+from pipelines.overrides import Value
+from stvsr.core.errors import ParamsError, ServiceError, StvsrError
+
+pytestmark = pytest.mark.slow
+
+CALLER = """\
+import json, sys
+from pathlib import Path
+from pipelines.dvc_cli import repro
+repro([], json.loads(sys.argv[3]), Path(sys.argv[1]), print, save_s=float(sys.argv[2]))
+"""
+
+
+def start_caller(
+    project: Path, save_s: float = 30, overrides: dict[str, Value] | None = None
+) -> subprocess.Popen[bytes]:
+    """A process that runs a stage without end; it has counted when this returns."""
+    caller = subprocess.Popen(
+        [sys.executable, "-c", CALLER, str(project), str(save_s), json.dumps(overrides or {})],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+    )
+    wait_for(lambda: is_counting(project))
+    return caller
+
+
+def assert_next_run_works(project: Path) -> None:
+    (project / "behaviour").write_text("")
+    done = dvc(project, "repro")
+    assert done.returncode == 0, done.stderr
+    assert (project / "out" / "count").read_text() == "3"
+
+
+def test_repro_tells_every_line_and_a_second_one_runs_nothing(tmp_path: Path) -> None:
+    project, first, second = make_project(tmp_path / "p"), [], []
+    repro([], {}, project, first.append)
+    repro([], {}, project, second.append)
+    assert [line for line in first if line.startswith("step")] == [
+        "step 1 of 3", "step 2 of 3", "step 3 of 3",
+    ]  # fmt: skip
+    assert (project / "after.txt").read_text() == "done\n"
+    assert "Data and pipelines are up to date." in second
+    assert re.fullmatch(r"[0-9a-f]{32}\.dir", data_version("count", project))
+
+
+def test_targets_bring_only_themselves_up_to_date(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    repro(["count"], {}, project, lambda line: None)
+    assert not (project / "after.txt").exists()
+
+
+def test_overrides_hold_for_their_run_alone(tmp_path: Path) -> None:
+    project, lines = make_project(tmp_path / "p"), []
+    repro(["count"], {"train.steps": 2, "train.learning_rate": 1e-5}, project, lines.append)
+    assert "step 2 of 2" in lines
+    assert (project / "params.yaml").read_text() == PARAMS
+    repro(["count"], {}, project, lines.append)
+    assert lines[-1] != "Data and pipelines are up to date."
+    assert (project / "out" / "count").read_text() == "3"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"train.stepps": 2}, "params.yaml: train.stepps: .*did you mean train.steps?"),
+        ({"train.steps": 0}, "params.yaml: train.steps: found 0"),
+        ({"train.steps.first": 1}, "train.steps.first: there is no section to hold first"),
+    ],
+)
+def test_a_wrong_override_is_refused_before_anything_is_removed(
+    tmp_path: Path, overrides: dict[str, int], says: str
+) -> None:
+    project = make_project(tmp_path / "p")
+    (project / "out").mkdir()
+    with pytest.raises(ParamsError, match=says) as refusal:
+        repro([], overrides, project, lambda line: None)
+    assert "\n" not in str(refusal.value)
+    assert (project / "out").exists()
+    assert (project / "params.yaml").read_text() == PARAMS
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "says"),
+    [
+        (
+            "refuses",
+            "stage count: stvsr count: train.crop: found 30; allowed: a multiple of 8 "
+            "(exited with 1)",
+        ),
+        ("breaks", "stage count: ValueError: no clip has seven frames (exited with 1)"),
+    ],
+)
+def test_a_failed_stage_is_told_in_its_own_last_words(
+    tmp_path: Path, behaviour: str, says: str
+) -> None:
+    project = make_project(tmp_path / "p", behaviour)
+    with pytest.raises(StvsrError) as failure:
+        repro([], {}, project, lambda line: None)
+    assert str(failure.value) == says
+
+
+def test_what_dvc_itself_refuses_is_one_line(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    with pytest.raises(StvsrError, match="Stage 'nowhere' not found") as unknown_stage:
+        repro(["nowhere"], {}, project, lambda line: None)
+    assert "\n" not in str(unknown_stage.value)
+    with pytest.raises(StvsrError, match=r"no DVC project; name the folder that holds \.dvc"):
+        repro([], {}, tmp_path, lambda line: None)
+
+
+@pytest.mark.parametrize("behaviour", ["", "saves", "stubborn", "daemon"])
+def test_nothing_goes_on_writing_when_the_caller_is_killed(tmp_path: Path, behaviour: str) -> None:
+    project = make_project(tmp_path / "p", f"endless {behaviour}")
+    caller = start_caller(project, save_s=1 if behaviour == "stubborn" else 60)
+    caller.kill()
+    caller.wait()
+    wait_for(lambda: lock_is_free(project))
+    writers = [project / "out" / "count", project / "daemon"]
+    assert_stands_still(*[file for file in writers if file.exists()])
+    assert (project / "daemon").exists() == (behaviour == "daemon")
+    assert (project / "saved").exists() == (behaviour == "saves")
+    assert not (project / "after.txt").exists(), "a stage started after the run was stopped"
+    assert_next_run_works(project)
+
+
+def test_overrides_leave_with_a_run_whose_caller_is_killed(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", "endless")
+    caller = start_caller(project, overrides={"train.steps": 7})
+    assert yaml.safe_load((project / "params.yaml").read_text()) == {"train": {"steps": 7}}
+    caller.kill()
+    caller.wait()
+    wait_for(lambda: lock_is_free(project))
+    assert (project / "params.yaml").read_text() == PARAMS
+
+
+def test_the_next_run_undoes_overrides_that_a_killed_supervisor_left(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    kept = project / ".dvc" / "tmp"
+    (kept / "params.before.yaml").write_text(PARAMS)
+    for file in (kept / "params.during.yaml", project / "params.yaml"):
+        file.write_text("train: {steps: 7}")
+    repro(["count"], {}, project, lambda line: None)
+    assert (project / "params.yaml").read_text() == PARAMS
+    assert (project / "out" / "count").read_text() == "3"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_caller_lets_the_stage_save(tmp_path: Path, number: int) -> None:
+    project = make_project(tmp_path / "p", "endless saves")
+    caller = start_caller(project)
+    caller.send_signal(number)
+    caller.wait()
+    wait_for(lambda: lock_is_free(project))
+    assert (project / "saved").exists()
+    assert_stands_still(project / "out" / "count")
+
+
+def test_an_error_in_the_caller_stops_the_run_and_hears_its_last_lines(tmp_path: Path) -> None:
+    project, lines = make_project(tmp_path / "p", "endless saves"), []
+
+    def cancel(line: str) -> None:
+        lines.append(line)
+        if line.startswith("step 2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        repro([], {}, project, cancel)
+    assert lock_is_free(project)
+    assert "saving 19" in lines
+
+
+def test_two_runs_at_once_do_not_write_twice(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", "endless")
+    caller = start_caller(project)
+    with pytest.raises(ServiceError, match=r"another run is at work here: .*process \d+ is alr"):
+        repro([], {}, project, lambda line: None)
+    by_hand = dvc(project, "repro")
+    caller.kill()
+    caller.wait()
+    wait_for(lambda: lock_is_free(project))
+    assert "is busy" in by_hand.stderr
+
+
+def test_a_run_beside_a_dvc_started_by_hand_is_refused(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", "endless")
+    by_hand = subprocess.Popen(
+        [PROGRAMS / "dvc", "repro"],
+        cwd=project,
+        env=environment(PATH=f"{PROGRAMS}:/usr/bin:/bin"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: is_counting(project))
+        with pytest.raises(ServiceError, match=rf"another dvc is at work here .*PID {by_hand.pid}"):
+            repro([], {}, project, lambda line: None)
+    finally:
+        os.killpg(by_hand.pid, signal.SIGKILL)
+        by_hand.wait()

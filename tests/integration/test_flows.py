@@ -1,0 +1,260 @@
+"""The deployments of prefect.yaml with a real server and worker, on a tiny project's stages."""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from tiny_dvc import (
+    PARAMS,
+    PROGRAMS,
+    REPOSITORY,
+    STAGES,
+    assert_stands_still,
+    dvc,
+    environment,
+    is_counting,
+    lock_is_free,
+    make_project,
+    wait_for,
+)
+
+pytestmark = pytest.mark.slow
+
+SHARDS = """\
+  shard:
+    foreach: [train, test]
+    do:
+      cmd: mkdir -p shards/${item} && echo ${item} > shards/${item}/000000.tar
+      outs:
+        - shards/${item}
+"""
+
+PATIENCE_S = 180
+"""How long a server, a worker or a run may take on a busy machine."""
+
+
+@dataclass
+class Line:
+    """A project, and the environment in which `prefect` finds its server."""
+
+    project: Path
+    env: dict[str, str]
+
+    def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [PROGRAMS / "prefect", "--no-prompt", *arguments],
+            cwd=self.project,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+
+    def submit(self, deployment: str, *parameters: str) -> str:
+        """Submit a run as a user would; its id."""
+        given = [word for parameter in parameters for word in ("--param", parameter)]
+        done = self.prefect("deployment", "run", deployment, *given)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = re.search(r"UUID: ([0-9a-f-]{36})", done.stdout)
+        assert found, done.stdout
+        return found[1]
+
+    def run(self, deployment: str, *parameters: str) -> dict[str, Any]:
+        """Submit a run and wait for its last state."""
+        flow_run = self.submit(deployment, *parameters)
+        final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+        wait_for(lambda: self.state(flow_run)["type"] in final, PATIENCE_S)
+        return self.state(flow_run) | {"flow_run": flow_run}
+
+    def state(self, flow_run: str) -> dict[str, Any]:
+        state: dict[str, Any] = self._get(f"flow_runs/{flow_run}").json()["state"]
+        return state
+
+    def log(self, flow_run: str) -> list[str]:
+        found = self._post("logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run]}}})
+        return [record["message"] for record in found.json()]
+
+    def artifact(self, key: str) -> str:
+        return str(self._get(f"artifacts/{key}/latest").json()["data"])
+
+    def behave(self, behaviour: str) -> None:
+        """Say how the stage behaves from now on, and let it be out of date."""
+        (self.project / "behaviour").write_text(behaviour)
+        shutil.rmtree(self.project / "out", ignore_errors=True)
+
+    def _get(self, path: str) -> httpx.Response:
+        return httpx.get(f"{self.env['PREFECT_API_URL']}/{path}", timeout=60).raise_for_status()
+
+    def _post(self, path: str, content: dict[str, Any]) -> httpx.Response:
+        url = f"{self.env['PREFECT_API_URL']}/{path}"
+        return httpx.post(url, json=content, timeout=60).raise_for_status()
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    """What the README's commands set up, for a tiny project in place of this one."""
+    folder = tmp_path_factory.mktemp("prefect")
+    port = free_port()
+    env = environment(
+        PREFECT_HOME=str(folder / "home"),
+        PREFECT_API_URL=f"http://127.0.0.1:{port}/api",
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        PREFECT_WORKER_QUERY_SECONDS="1",
+    )
+    line = Line(make_project(folder / "project", stages=STAGES + SHARDS), env)
+    shutil.copy(REPOSITORY / "prefect.yaml", line.project)
+    shutil.copytree(REPOSITORY / "pipelines", line.project / "pipelines")
+    write(line.project / "evaluation" / "metrics.json", '{"input": {"psnr_y": 31.23456}}')
+    write(line.project / "registration" / "version.json", '{"name": "stdan", "version": 7}')
+    with service(line, "server", "start", "--host", "127.0.0.1", "--port", str(port)):
+        wait_for(lambda: answers(f"{env['PREFECT_API_URL']}/health"), PATIENCE_S)
+        for command in ("work-pool create local --type process", "deploy --all"):
+            done = line.prefect(*command.split())
+            assert done.returncode == 0, done.stdout + done.stderr
+        with service(line, "worker", "start", "--pool", "local"):
+            yield line
+
+
+@contextmanager
+def service(line: Line, *arguments: str) -> Iterator[None]:
+    """Run a `prefect` service; it and all it started is gone afterwards."""
+    with (
+        (line.project.parent / f"{arguments[0]}.log").open("wb") as log,
+        subprocess.Popen(
+            [PROGRAMS / "prefect", *arguments],
+            cwd=line.project.parent,
+            env=line.env,
+            stdout=log,
+            stderr=log,
+        ) as started,
+    ):
+        try:
+            yield
+        finally:
+            processes = [*psutil.Process(started.pid).children(recursive=True), started]
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=10).is_success
+    except httpx.TransportError:
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def flow_processes(line: Line) -> list[psutil.Process]:
+    """The processes that run this line's flows."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "prefect.engine" in (process.info["cmdline"] or ())
+        and process.environ().get("PREFECT_HOME") == line.env["PREFECT_HOME"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "says"),
+    [
+        ("steps=abc", "field 'steps'. Failure reason: 'abc' is not valid"),
+        ("k=2", "field 'k'. Failure reason: 2 is not one of [1, 3, 5]"),
+        ("stepps=3", "specified but not found on the deployment: 'stepps'"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_at_submission(line: Line, parameter: str, says: str) -> None:
+    refused = line.prefect("deployment", "run", "train-stdan/local", "--param", parameter)
+    assert refused.returncode == 1
+    assert says in " ".join((refused.stdout + refused.stderr).split())
+
+
+def test_train_stdan_runs_the_graph_with_its_parameters_and_shows_the_results(line: Line) -> None:
+    state = line.run("train-stdan/local", "steps=2", "learning_rate=0.00005")
+    assert state["type"] == "COMPLETED", state["message"]
+    wait_for(lambda: not flow_processes(line), PATIENCE_S)  # it sends its last lines as it ends
+    log = line.log(state["flow_run"])
+    assert "train.learning_rate = 5e-05 for this run" in log
+    assert "step 2 of 2" in log
+    assert "step 3 of 3" not in log
+    assert (line.project / "after.txt").exists()
+    assert (line.project / "params.yaml").read_text() == PARAMS
+    shown = line.artifact("train-stdan")
+    assert "| input psnr_y | 31.23 |" in shown
+    assert "| version | 7 |" in shown
+
+
+def test_parameters_that_do_not_fit_together_fail_the_run_in_one_line(line: Line) -> None:
+    state = line.run("train-stdan/local", "k=1", "T_top=5")
+    assert state["type"] == "FAILED"
+    assert re.search(
+        r"params.yaml: model.*: T_top = 5 with k = 1: only .* 1 points", state["message"]
+    )
+    assert "\n" not in state["message"]
+
+
+def test_prepare_data_makes_the_shards_and_shows_their_versions(line: Line) -> None:
+    state = line.run("prepare-data/local")
+    assert state["type"] == "COMPLETED", state["message"]
+    assert (line.project / "shards" / "train" / "000000.tar").exists()
+    assert re.search(r'"shard@test", "md5": "[0-9a-f]{32}.dir"', line.artifact("data-versions"))
+
+
+def test_a_killed_flow_leaves_no_writer_and_a_second_one_waits_its_turn(line: Line) -> None:
+    line.behave("endless daemon")
+    first = line.submit("train-stdan/local")
+    wait_for(lambda: is_counting(line.project), PATIENCE_S)
+    second = line.submit("train-stdan/local")
+    wait_for(lambda: line.state(second)["name"] == "AwaitingConcurrencySlot", PATIENCE_S)
+    line.prefect("flow-run", "delete", second)
+
+    (flow,) = flow_processes(line)
+    flow.kill()
+
+    wait_for(lambda: lock_is_free(line.project), timeout_s=30)
+    assert_stands_still(line.project / "out" / "count", line.project / "daemon")
+    wait_for(lambda: line.state(first)["type"] == "CRASHED", PATIENCE_S)
+    line.behave("")
+    by_hand = dvc(line.project, "repro")
+    assert by_hand.returncode == 0, by_hand.stderr
+    assert (line.project / "out" / "count").read_text() == "3"
+
+
+def test_a_flow_without_its_server_says_so_in_one_line(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}/api"
+    failed = subprocess.run(
+        [sys.executable, "-m", "pipelines.flows.train_stdan"],
+        cwd=tmp_path,
+        env=environment(PREFECT_API_URL=url, PREFECT_HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert failed.returncode == 1
+    assert failed.stderr == (
+        f"train-stdan: the Prefect server at {url} does not answer; start it with "
+        "`prefect server start`, or correct PREFECT_API_URL\n"
+    )

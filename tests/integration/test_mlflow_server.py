@@ -1,0 +1,185 @@
+"""What `mlflow ui` shows, what a server takes, and what a process without our sources can load."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+import torch
+from tiny_model import write_tiny_artifact, write_tiny_evaluation
+
+from stvsr.artifact import load_artifact
+from stvsr.tracking.config import RegisterConfig, TrackingConfig
+from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
+from stvsr.tracking.registry import load_version, register
+from stvsr.tracking.store import resolve_uri
+
+pytestmark = pytest.mark.slow
+
+HISTORY = [(10, {"loss": 0.5}), (20, {"loss": 0.4, "val/psnr_y": 30.0})]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+LOAD_AND_PREDICT = """
+import sys
+# Forget every way to our sources that this environment has: only the version's copy is left.
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder)]
+sys.path = [folder for folder in sys.path if folder != {sources!r}]
+import mlflow.pyfunc, numpy
+model = mlflow.pyfunc.load_model("models:/stdan@champion")
+numpy.save("sr_clip.npy", model.predict(numpy.load("lr_clip.npy")))
+import stvsr
+print(stvsr.__file__)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project after a run and a registration, in the default store."""
+    folder = tmp_path_factory.mktemp("project")
+    card = write_tiny_artifact(folder / "model")
+    write_tiny_evaluation(folder / "evaluation")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        uri = resolve_uri(None, folder)
+        train(uri, folder / "run", card.weights_sha256)
+        register_in(folder, None)
+    return folder
+
+
+def train(uri: str, folder: Path, weights_sha256: str) -> str:
+    tracker = MlflowTracker(uri, "stvsr", "stdan-small-0123abcd", folder, tags={})
+    tracker.log_params({"model.k": 3})
+    tracker.sync(HISTORY)
+    tracker.log_picture("before-after.png", PNG)
+    tracker.finish("finished")
+    tag_weights(uri, folder, weights_sha256)
+    return tracker.run_id
+
+
+def register_in(project: Path, uri: str | None) -> str:
+    registered = register(
+        project / "model",
+        project / "evaluation",
+        RegisterConfig(),
+        TrackingConfig(uri=uri),
+        project / "registration",
+        project=project,
+    )
+    return registered.run_id
+
+
+def serve(*arguments: str, folder: Path) -> Iterator[str]:
+    """Run mlflow's server in `folder` until the test is over."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", *arguments, "--port", str(port), "--workers", "1"]
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield wait_until_healthy(f"http://127.0.0.1:{port}", server, folder / "server.log")
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def wait_until_healthy(uri: str, server: "subprocess.Popen[bytes]", log: Path) -> str:
+    for _ in range(480):
+        try:
+            with urlopen(f"{uri}/health", timeout=5):
+                return uri
+        except (URLError, ConnectionError, TimeoutError):
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.25)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture(scope="module")
+def ui(project: Path) -> Iterator[str]:
+    """`mlflow ui`, started in the project's folder as a user would."""
+    yield from serve("ui", folder=project)
+
+
+def get(uri: str, endpoint: str, **query: str) -> bytes:
+    with urlopen(f"{uri}/{endpoint}?{urlencode(query)}", timeout=30) as answer:
+        return answer.read()
+
+
+def test_the_ui_shows_runs_curves_pictures_and_versions(ui: str, project: Path) -> None:
+    run_id = json.loads((project / "run" / "mlflow.json").read_text())["run_id"]
+    run = json.loads(get(ui, "api/2.0/mlflow/runs/get", run_id=run_id))["run"]
+    assert {"key": "model.k", "value": "3"} in run["data"]["params"]
+    history = get(ui, "api/2.0/mlflow/metrics/get-history", run_id=run_id, metric_key="loss")
+    assert [point["step"] for point in json.loads(history)["metrics"]] == [10, 20]
+
+    assert get(ui, "get-artifact", run_id=run_id, path="pictures/before-after.png") == PNG
+    scores = get(ui, "get-artifact", run_id=run_id, path="evaluation/metrics.json")
+    assert json.loads(scores)["psnr_y"] == 30.5
+
+    alias = get(ui, "api/2.0/mlflow/registered-models/alias", name="stdan", alias="champion")
+    version = json.loads(alias)["model_version"]
+    assert (version["version"], version["run_id"]) == ("1", run_id)
+
+
+def test_a_server_takes_what_the_file_takes(ui: str, project: Path, tmp_path: Path) -> None:
+    card = write_tiny_artifact(tmp_path / "model", seed=5)
+    write_tiny_evaluation(tmp_path / "evaluation")
+    run_id = train(ui, tmp_path / "run", card.weights_sha256)
+    assert register_in(tmp_path, ui) == run_id
+    registered = json.loads((tmp_path / "registration" / "version.json").read_text())
+    assert registered["tracking_uri"] == ui
+
+    lr_clip = torch.rand(1, 2, 3, 8, 8)
+    expected, _ = load_artifact(tmp_path / "model")
+    loaded = load_version(f"models:/stdan/{registered['version']}", ui)
+    with torch.inference_mode():
+        assert torch.equal(loaded(lr_clip), expected(lr_clip))
+
+
+def test_a_process_without_our_sources_loads_the_version_and_runs_it(tmp_path: Path) -> None:
+    write_tiny_artifact(tmp_path / "model", seed=6)
+    write_tiny_evaluation(tmp_path / "evaluation")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        register_in(tmp_path, None)
+    lr_clip = np.random.default_rng(0).random((1, 3, 3, 9, 10), dtype=np.float32)
+    np.save(tmp_path / "lr_clip.npy", lr_clip)
+
+    sources = str(Path(__file__).parents[2])
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("MLFLOW_TRACKING_URI", "PYTHONPATH")
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", LOAD_AND_PREDICT.format(sources=sources)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    assert Path(run.stdout.splitlines()[-1]).is_relative_to(tmp_path)
+    expected, _ = load_artifact(tmp_path / "model")
+    with torch.inference_mode():
+        sr_clip = expected(torch.from_numpy(lr_clip)).numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "sr_clip.npy"), sr_clip, atol=1e-6)

@@ -1,0 +1,132 @@
+"""A run that is killed, or runs out of disk, while it writes shards, and the run after it."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_clips import write_tiny_source
+
+from stvsr.core.errors import ShardError
+from stvsr.core.files import sha256_of
+from stvsr.data.degrade import DegradationConfig
+from stvsr.data.index import IndexConfig, build_index
+from stvsr.data.shards import ShardsConfig, write_shards
+
+
+def write_singles(index: Path, out: Path, workers: int) -> None:
+    config = ShardsConfig(clips_per_shard=1, workers=workers)
+    write_shards(index, "train", out, config, DegradationConfig())
+
+
+def whole_shards(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in out.glob("*.idx")}
+
+
+def wait_until(happened: Callable[[], bool], what: str) -> None:
+    for _ in range(6000):
+        if happened():
+            return
+        time.sleep(0.01)
+    pytest.fail(f"waited a minute for {what}")
+
+
+def children_of(pid: int) -> list[int]:
+    task = Path(f"/proc/{pid}/task/{pid}/children")
+    children = [int(child) for child in task.read_text().split()] if task.exists() else []
+    return children + [grandchild for child in children for grandchild in children_of(child)]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_goes_on_with_the_shards_that_are_whole(
+    many_index: Path, tmp_path: Path, workers: int
+) -> None:
+    out, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
+    write_singles(many_index, undisturbed, 1)
+
+    run = multiprocessing.get_context("spawn").Process(
+        target=write_singles, args=(many_index, out, workers)
+    )
+    run.start()
+    wait_until(lambda: len(whole_shards(out)) >= 2, "two shards")
+    family = children_of(run.pid)
+    os.kill(run.pid, signal.SIGKILL)
+    run.join()
+    wait_until(lambda: not any(map(is_running, family)), "the workers to end with their parent")
+
+    kept = whole_shards(out)
+    assert 2 <= len(kept) < 60
+    assert not (out / "lineage.json").exists()
+    write_singles(many_index, out, workers)
+    assert {name: whole_shards(out)[name] for name in kept} == kept
+    assert {path.name: sha256_of(path) for path in out.iterdir()} == {
+        path.name: sha256_of(path) for path in undisturbed.iterdir()
+    }
+
+
+def write_with_little_room(index: Path, out: Path, most: int, said: Path) -> None:
+    """Write pairs on a disk that takes no file larger than `most` bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    try:
+        write_pairs(index, out)
+    except ShardError as error:
+        said.write_text(str(error))
+
+
+def write_pairs(index: Path, out: Path) -> None:
+    config = ShardsConfig(clips_per_shard=2, workers=1)
+    write_shards(index, "train", out, config, DegradationConfig())
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_leaves_whole_shards_and_the_same_call_goes_on(
+    tmp_path: Path,
+) -> None:
+    source = write_tiny_source(tmp_path / "source", 4, 1)
+    for clip in ("00001/0001", "00001/0002"):  # small ones, so that the first shard has room
+        for frame in (source / "sequences" / clip).iterdir():
+            Image.open(frame).crop((0, 0, 64, 64)).save(frame)
+    build_index(source, tmp_path / "index", IndexConfig())
+    write_pairs(tmp_path / "index", tmp_path / "whole")
+    small, large = ((tmp_path / "whole" / f"{n:06d}.tar").stat().st_size for n in (0, 1))
+
+    out, said = tmp_path / "out", tmp_path / "said"
+    run = multiprocessing.get_context("spawn").Process(
+        target=write_with_little_room,
+        args=(tmp_path / "index", out, (small + large) // 2, said),
+    )
+    run.start()
+    run.join()
+    assert (
+        "cannot be written (File too large); 1 of 2 shards are whole and stay" in said.read_text()
+    )
+    assert sorted(path.name for path in out.iterdir()) == ["000000.idx", "000000.tar"]
+
+    kept = whole_shards(out)
+    write_pairs(tmp_path / "index", out)
+    assert {name: whole_shards(out)[name] for name in kept} == kept
+    assert {path.name: sha256_of(path) for path in out.iterdir()} == {
+        path.name: sha256_of(path) for path in (tmp_path / "whole").iterdir()
+    }
+
+
+@pytest.fixture(scope="module")
+def many_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 clips, so that a kill after two shards comes long before the last."""
+    folder = tmp_path_factory.mktemp("many")
+    build_index(write_tiny_source(folder / "source", 60, 1), folder / "index", IndexConfig())
+    return folder / "index"

@@ -1,0 +1,19 @@
+"""Gives each test that asks for a `reference` every one below `--reference`."""
+
+from pathlib import Path
+
+import pytest
+from references import Reference
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "reference" not in metafunc.fixturenames:
+        return
+    folder: Path = metafunc.config.getoption("--reference")
+    found = [path for path in sorted(folder.rglob("*.npz")) if path.with_suffix(".json").exists()]
+    absent = pytest.mark.skip(reason=f"no reference values (NAME.npz + NAME.json) below {folder}")
+    metafunc.parametrize(
+        "reference",
+        [pytest.param(Reference.read(path), id=path.stem) for path in found]
+        or [pytest.param(None, marks=absent, id="absent")],
+    )

@@ -1,0 +1,77 @@
+"""Reference values of the models, and the weights they were computed with."""
+
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stvsr.models import (
+    ModelConfig,
+    StdanConfig,
+    StvsrModel,
+    ZoomingSlowMoConfig,
+    build_model,
+)
+from stvsr.models.layers.naming import Rule, published_name
+from stvsr.models.stdan import state_dict as stdan_names
+from stvsr.models.zooming_slowmo import state_dict as zooming_slowmo_names
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One NAME.npz with its NAME.json."""
+
+    path: Path
+    settings: dict[str, Any]
+    loss: float
+    grad_l2: dict[str, float]
+
+    @classmethod
+    def read(cls, path: Path) -> "Reference":
+        return cls(path, **json.loads(path.with_suffix(".json").read_text()))
+
+    def arrays(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        with np.load(self.path) as arrays:
+            return {name: torch.from_numpy(arrays[name]).to(dtype) for name in arrays.files}
+
+    @property
+    def config(self) -> ModelConfig:
+        names = {"kernel_side": "k", "points_kept": "T_top", "model": "name"}
+        settings = {names.get(key, key): value for key, value in self.settings.items()}
+        return CONFIGS[settings["name"]].model_validate(settings)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return RULES[self.settings["model"]]
+
+
+CONFIGS = {"stdan": StdanConfig, "zooming_slowmo": ZoomingSlowMoConfig}
+RULES = {"stdan": stdan_names.RULES, "zooming_slowmo": zooming_slowmo_names.RULES}
+
+
+def weight_by_rule(name: str, shape: tuple[int, ...]) -> Tensor:
+    """The deterministic weight of a published parameter name (reference/README.md)."""
+    v = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
+    if len(shape) == 1:
+        ones = name.endswith(("norm.weight", "norm1.weight", "norm2.weight"))
+        v = (1.0 if ones else 0.0) + 0.05 * v
+    elif name.endswith("relative_position_bias_table"):
+        v = 0.2 * v
+    else:
+        v = v / np.sqrt(np.prod(shape[1:])) * (0.5 if "recon_trunk" in name else 1.0)
+    return torch.from_numpy(v)
+
+
+def model_by_rule(reference: Reference, dtype: torch.dtype) -> StvsrModel:
+    """The reference's model, in evaluation mode, with the deterministic weights."""
+    model = build_model(reference.config).to(dtype).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            published = published_name(name, reference.rules)
+            parameter.copy_(weight_by_rule(published, tuple(parameter.shape)))
+    return model

@@ -1,0 +1,71 @@
+"""The models compute the published networks' numbers."""
+
+import pytest
+import torch
+from references import Reference, model_by_rule
+from torch import Tensor, nn
+
+from stvsr.models import StvsrModel
+from stvsr.models.layers.naming import published_name
+
+MAPS = {
+    "interpolated": "interpolation",
+    "aggregated": "aggregation",
+    "reconstructed": "reconstruction",
+}
+"""The reference's intermediate maps, and the modules of ours that put them out."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_outputs_maps_loss_and_gradients_are_the_references(
+    reference: Reference, dtype: torch.dtype
+) -> None:
+    expected = reference.arrays(dtype)
+    model = model_by_rule(reference, dtype)
+    got = watch_maps(model)
+
+    got["output"] = model(expected["input"])
+    loss = ((got["output"] - expected["target"]).square() + 1e-6).sqrt().mean()
+    loss.backward()
+
+    for name in ("extracted", *MAPS, "output"):
+        if name in expected:
+            torch.testing.assert_close(
+                got[name].reshape(expected[name].shape),
+                expected[name],
+                atol=5e-5,
+                rtol=0,
+                msg=lambda differences, name=name: f"{name}: {differences}",
+            )
+    assert loss.item() == pytest.approx(reference.loss, rel=5e-5)
+    gradients = {
+        published_name(name, reference.rules): parameter.grad.norm().item()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+    assert gradients.keys() == reference.grad_l2.keys()
+    differing = {
+        name: (gradients[name], expected_norm)
+        for name, expected_norm in reference.grad_l2.items()
+        if gradients[name] != pytest.approx(expected_norm, rel=5e-4, abs=1e-9)
+    }
+    assert not differing
+
+
+def watch_maps(model: StvsrModel) -> dict[str, Tensor]:
+    """A dictionary that the next forward pass fills with the intermediate maps."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> None:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            seen[name] = output.detach()
+
+        model.get_submodule(MAPS[name]).register_forward_hook(hook)
+
+    for name in MAPS:
+        if hasattr(model, MAPS[name]):
+            keep(name)
+    model.get_submodule("interpolation").register_forward_pre_hook(
+        lambda module, inputs: seen.update(extracted=inputs[0].detach())
+    )
+    return seen

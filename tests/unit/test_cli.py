@@ -1,0 +1,86 @@
+"""The command line: one line for what a user can act on, and never a half-written result."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stvsr.cli import main
+
+LIMITED = """
+import resource, signal, sys
+from stvsr.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def only_line(capsys: pytest.CaptureFixture[str]) -> str:
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("source: {train_clips: 2, test_clips: 1}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["index"],
+        ["shard", "train"],
+        ["train"],
+        ["evaluate"],
+        ["report"],
+        ["register"],
+        ["tune"],
+        ["summary"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_verb_without_what_it_reads_says_so_in_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert main(arguments) == 1
+    assert only_line(capsys).startswith(f"stvsr {arguments[0]}: ")
+    written = {path.name for path in project.rglob("*") if not path.name.endswith(".lock")}
+    assert written <= {"params.yaml", "data"} | {"shards"}
+
+
+def test_a_missing_params_file_is_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "params.yaml").unlink()
+    assert main(["index"]) == 1
+    assert "params.yaml: no such file" in only_line(capsys)
+
+
+def test_a_missing_source_path_is_one_line_with_the_key(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "params.yaml").write_text("source: {kind: videos, path: nowhere}")
+    assert main(["source"]) == 1
+    assert "source.path: nowhere does not exist" in only_line(capsys)
+
+
+def test_a_disk_that_takes_no_more_leaves_nothing_half_written(project: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", LIMITED, "source"], cwd=project, capture_output=True, text=True
+    )
+    refusals = [line for line in run.stderr.splitlines() if line.startswith("stvsr source: ")]
+    assert run.returncode == 1
+    assert len(refusals) == 1
+    assert "Traceback" not in run.stderr
+    assert [path.name for path in (project / "data").iterdir()] == [".source.lock"]
+
+
+def test_an_unknown_verb_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as misuse:
+        main(["trian"])
+    assert misuse.value.code == 2
+    assert "'train'" in capsys.readouterr().err

@@ -1,0 +1,134 @@
+"""Files and folders appear whole or not at all, and a lock dies with its process."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stvsr.core.errors import StvsrError
+from stvsr.core.files import only_writer, whole_folder, write_bytes_whole
+
+LIMIT_FILES_TO_4_KIB = """
+import resource, signal, sys
+from pathlib import Path
+from stvsr.core.files import whole_folder, write_bytes_whole
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+"""
+
+
+def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_a_written_file_holds_the_bytes_and_leaves_no_temporary(tmp_path: Path) -> None:
+    write_bytes_whole(tmp_path / "deep" / "a.bin", b"new")
+    write_bytes_whole(tmp_path / "deep" / "a.bin", b"newer")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.bin"]
+    assert (tmp_path / "deep" / "a.bin").read_bytes() == b"newer"
+
+
+def test_a_disk_that_fills_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(b"old")
+    code = LIMIT_FILES_TO_4_KIB + "write_bytes_whole(Path(sys.argv[1]), bytes(100_000))"
+    run = run_python(code, target)
+    assert "OSError" in run.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+    assert target.read_bytes() == b"old"
+
+
+def test_a_folder_takes_its_place_only_when_the_block_ends_well(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with whole_folder(target) as partial:
+        (partial / "a").write_text("first")
+    with pytest.raises(FileExistsError), whole_folder(target) as partial:
+        (partial / "a").mkdir(parents=(partial / "a").write_text("second") > 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (target / "a").read_text() == "first"
+
+
+def test_what_a_killed_writer_left_is_cleared_by_the_next_one(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    code = """
+import os, signal, sys
+from pathlib import Path
+from stvsr.core.files import whole_folder
+with whole_folder(Path(sys.argv[1])) as partial:
+    (partial / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert run_python(code, target).returncode == -signal.SIGKILL
+    assert not target.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    with whole_folder(target) as partial:
+        (partial / "whole").write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in target.iterdir()] == ["whole"]
+
+
+def test_a_folder_set_aside_by_a_killed_writer_comes_back(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    aside = tmp_path / f".out.{dead.pid}.old.partial"
+    aside.mkdir()
+    (aside / "a").write_text("was whole")
+    with pytest.raises(RuntimeError), whole_folder(target):
+        raise RuntimeError
+    assert (target / "a").read_text() == "was whole"
+
+
+def test_a_second_writer_is_told_who_writes(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    code = """
+import sys
+from pathlib import Path
+from stvsr.core.files import only_writer
+with only_writer(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(target)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "locked\n"
+        refused = pytest.raises(StvsrError, match=f"process {holder.pid} is already writing")
+        with refused, only_writer(target):
+            pass
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        with only_writer(target):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_only_what_is_known_for_ones_own_is_replaced(tmp_path: Path, monkeypatch) -> None:
+    own, empty, others, file = (tmp_path / name for name in ("own", "empty", "others", "file"))
+    for folder in (own, empty, others):
+        folder.mkdir()
+    (own / "model.json").touch()
+    (others / "photo.jpg").touch()
+    file.touch()
+    for path in (own, empty, tmp_path / "new"):
+        with only_writer(path, holds="model.json"):
+            pass
+    monkeypatch.chdir(others)
+    for path in (others, file, Path(), Path("..")):
+        with (
+            pytest.raises(StvsrError, match="would be lost"),
+            only_writer(path, holds="model.json"),
+        ):
+            pass

@@ -1,0 +1,46 @@
+import pytest
+
+from stvsr.core.files import sha256_of
+from stvsr.launch.cluster import largest_share, room
+from stvsr.launch.probe import unseen
+
+CPU_HEAD = {"CPU": 2.0}
+GPU_NODE = {"CPU": 8.0, "GPU": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "gpu", "share"),
+    [
+        ([{"CPU": 2.0}], 2, 0.0, 1),
+        ([{"CPU": 8.0}], 3, 0.0, 2),
+        ([{"CPU": 3.0}, {"CPU": 1.0}], 2, 0.0, 1),
+        ([{"CPU": 0.0}, {"CPU": 4.0}], 1, 0.0, 4),
+        ([CPU_HEAD, GPU_NODE], 2, 1.0, 4),
+        ([CPU_HEAD, GPU_NODE, GPU_NODE], 3, 1.0, 4),
+        ([CPU_HEAD, GPU_NODE], 3, 1.0, 0),
+        ([], 1, 0.0, 0),
+    ],
+)
+def test_workers_get_the_most_cores_with_which_all_of_them_fit(nodes, workers, gpu, share):
+    assert largest_share(nodes, workers, gpu) == share
+
+
+def test_a_worker_fits_only_on_one_node():
+    assert room([{"CPU": 3.0}, {"CPU": 3.0}], {"CPU": 2.0}) == 2
+    assert room([CPU_HEAD, GPU_NODE], {"CPU": 1.0, "GPU": 1.0}) == 2
+
+
+def test_a_node_that_sees_another_folder_or_other_files_there_is_found_out(tmp_path):
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    for folder in (mine, other):
+        folder.mkdir()
+        (folder / "lineage.json").write_text(folder.name)
+    beacon = mine / ".beacon"
+    beacon.touch()
+    expected = {path.name: sha256_of(path) for path in (beacon, mine / "lineage.json")}
+
+    def seen_from(folder):
+        return unseen({str(folder / name): digest for name, digest in expected.items()})
+
+    assert seen_from(mine) == []
+    assert seen_from(other) == [str(other / ".beacon"), str(other / "lineage.json")]

@@ -1,0 +1,32 @@
+from pathlib import Path
+
+import pytest
+
+from stvsr.core.errors import CheckpointError, TrainingError
+from stvsr.core.files import only_writer
+from stvsr.launch.track import RECORD_FILE, TrackedRun, sync_runs
+from stvsr.training.run import open_run
+
+
+def a_run(folder: Path) -> Path:
+    open_run(folder, {"seed": 0})
+    record = TrackedRun(experiment="stvsr", steps=4, tags={})
+    (folder / RECORD_FILE).write_text(record.model_dump_json())
+    return folder
+
+
+def test_a_folder_without_runs_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"found no run .*--runs"):
+        sync_runs(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def test_a_run_that_is_training_is_left_alone(tmp_path: Path) -> None:
+    with only_writer(a_run(tmp_path / "runs" / "one")):
+        sync_runs(tmp_path / "runs", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_damaged_record_is_one_error_with_its_file(tmp_path: Path) -> None:
+    (a_run(tmp_path / "runs" / "one") / RECORD_FILE).write_text("{")
+    with pytest.raises(CheckpointError, match=r"tracked.json: damaged"):
+        sync_runs(tmp_path / "runs", f"sqlite:///{tmp_path / 'mlflow.db'}")

@@ -1,0 +1,289 @@
+"""Configurations, and what every model promises about its input and output."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from stvsr.core.config import ValidationError
+from stvsr.core.errors import InputError
+from stvsr.models import (
+    ModelConfig,
+    StdanConfig,
+    StvsrModel,
+    Trilinear,
+    ZoomingSlowMoConfig,
+    build_model,
+    upscale_trilinear,
+)
+from stvsr.models.layers import parts, swin
+from stvsr.models.layers.frames import interleave
+from stvsr.models.layers.recompute import KEPT_NUMBERS
+from stvsr.models.stdan import stdfa
+
+TINY_STDAN = StdanConfig(
+    channels=8,
+    embedding=8,
+    deformable_groups=2,
+    heads=2,
+    extraction_groups=1,
+    reconstruction_groups=1,
+    blocks_per_group=2,
+)
+TINY_ZSM = ZoomingSlowMoConfig(channels=8, deformable_groups=2, front_blocks=1, back_blocks=1)
+TINY = {"stdan": TINY_STDAN, "zooming_slowmo": TINY_ZSM}
+
+
+def network(config: ModelConfig, seed: int = 0) -> StvsrModel:
+    """A network in evaluation mode whose offsets are not zero."""
+    torch.manual_seed(seed)
+    model = build_model(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "conv_offset" in name:
+                parameter.normal_(0, 0.1)
+    return model
+
+
+def clip(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def parameters(config: ModelConfig) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build_model(config).parameters())
+
+
+def test_stdan_and_its_ablations_have_the_published_sizes() -> None:
+    assert parameters(StdanConfig()) == 8_292_843
+    short = {"interpolation": "short"}
+    assert parameters(StdanConfig(**short, aggregation="none")) == 5_443_347
+    assert parameters(StdanConfig(**short, aggregation="fixed", k=1)) == 5_542_195
+    assert parameters(StdanConfig(**short, aggregation="fixed", k=3)) == 5_542_195
+    assert parameters(StdanConfig(**short, aggregation="deformable")) == 5_822_491
+
+
+def test_zooming_slowmo_and_its_ablations_have_the_published_sizes_part_by_part() -> None:
+    """The paper prints no sizes for (a) to (d): they are (e) less the parts that are left out."""
+    one_way = ZoomingSlowMoConfig(bidirectional=False)
+    sizes = {
+        "a": parameters(ZoomingSlowMoConfig(interpolation="blending", memory="none")),
+        "b": parameters(ZoomingSlowMoConfig(memory="none")),
+        "c": parameters(one_way.model_copy(update={"memory": "plain"})),
+        "d": parameters(one_way),
+        "e": parameters(ZoomingSlowMoConfig()),
+    }
+    conv3x3, both_directions = 64 * 64 * 9 + 64, 128 * 64 + 64
+    lstm = 128 * 256 * 9 + 256
+    assert sizes["e"] == 11_102_771
+    assert sizes["e"] - sizes["d"] == both_directions
+    assert sizes["c"] - sizes["b"] == lstm
+    # the pyramids' four convolutions, and the same branches of PCD that each state alignment has
+    state_alignment = (sizes["d"] - sizes["c"]) // 2
+    pcd_branches = state_alignment - 4 * conv3x3 - both_directions
+    assert sizes["b"] - sizes["a"] == 4 * conv3x3 + pcd_branches
+
+
+@pytest.mark.parametrize(
+    "config", [StdanConfig, ZoomingSlowMoConfig], ids=lambda config: config.__name__
+)
+@pytest.mark.parametrize("preset", ["published", "small"])
+def test_a_written_configuration_reads_as_itself(config: type, preset: str) -> None:
+    expanded = config(preset=preset)
+    assert config.model_validate(expanded.model_dump()) == expanded
+    assert config.model_validate_json(expanded.model_dump_json()) == expanded
+
+
+def test_a_preset_gives_way_to_what_is_said() -> None:
+    small = StdanConfig(preset="small")
+    assert small.global_skip
+    assert small.channels < StdanConfig().channels
+    assert StdanConfig(preset="small", channels=32).channels == 32
+
+
+@pytest.mark.parametrize(("k", "T_top"), [(1, 2), (3, 10), (5, 26)])
+def test_more_points_than_there_are_cannot_be_kept(k: int, T_top: int) -> None:
+    with pytest.raises(ValidationError, match=rf"T_top = {T_top} with k = {k}.*1\.\.{k * k}"):
+        StdanConfig(k=k, T_top=T_top)
+
+
+def test_heads_and_groups_must_divide_the_channels() -> None:
+    with pytest.raises(ValidationError, match="embedding = 70 is not a multiple of"):
+        StdanConfig(embedding=70)
+
+
+@pytest.mark.parametrize(("k", "T_top"), [(1, 1), (3, 1), (3, 9), (5, 2), (5, 25)])
+def test_every_window_and_number_of_kept_points_trains(k: int, T_top: int) -> None:
+    model = network(TINY_STDAN.model_copy(update={"k": k, "T_top": T_top})).train()
+    model(clip(1, 3, 3, 8, 8)).mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("model", TINY)
+@pytest.mark.parametrize("size", [(1, 1), (3, 17), (16, 8)])
+@pytest.mark.parametrize("frames", [2, 3])
+def test_any_size_and_length_gives_2n_minus_1_frames_of_four_times_the_size(
+    model: str, size: tuple[int, int], frames: int
+) -> None:
+    out = network(TINY[model])(clip(1, frames, 3, *size))
+    assert out.shape == (1, 2 * frames - 1, 3, 4 * size[0], 4 * size[1])
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("model", TINY)
+def test_two_clips_together_give_what_each_gives_alone(model: str) -> None:
+    net, clips = network(TINY[model]), clip(2, 3, 3, 9, 12)
+    torch.testing.assert_close(net(clips), torch.cat([net(clips[:1]), net(clips[1:])]))
+
+
+@pytest.mark.parametrize("model", TINY)
+def test_strides_do_not_matter(model: str) -> None:
+    net, frames = network(TINY[model]), clip(1, 3, 8, 12, 3)
+    strided = frames.permute(0, 1, 4, 2, 3)
+    torch.testing.assert_close(net(strided), net(strided.contiguous()))
+
+
+@pytest.mark.parametrize("model", TINY)
+def test_bf16_weights_and_autocast_stay_near_float32(model: str) -> None:
+    net, frames = network(TINY[model]), clip(1, 2, 3, 8, 8)
+    exact = net(frames)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = net(frames)
+    halved = copy.deepcopy(net).bfloat16()(frames)
+    for rounded in (mixed, halved):
+        assert rounded.dtype == torch.bfloat16
+        torch.testing.assert_close(rounded.float(), exact, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("model", TINY)
+def test_a_network_with_the_global_skip_starts_as_the_baseline(model: str) -> None:
+    net = network(TINY[model].model_copy(update={"global_skip": True}))
+    frames = clip(1, 3, 3, 10, 9)
+    torch.testing.assert_close(net(frames), upscale_trilinear_padded(frames, net.size_multiple))
+
+
+def upscale_trilinear_padded(frames: Tensor, multiple: int) -> Tensor:
+    H, W = frames.shape[-2:]
+    padded = torch.nn.functional.pad(
+        frames.flatten(0, 1), (0, -W % multiple, 0, -H % multiple), mode="replicate"
+    ).unflatten(0, frames.shape[:2])
+    return upscale_trilinear(padded)[..., : 4 * H, : 4 * W]
+
+
+def test_the_baseline_keeps_constants_and_means_neighbours() -> None:
+    still = torch.full((1, 3, 3, 5, 6), 0.25)
+    torch.testing.assert_close(Trilinear()(still), torch.full((1, 5, 3, 20, 24), 0.25))
+    out = Trilinear()(clip(2, 3, 3, 5, 6))
+    torch.testing.assert_close(out[:, 1], (out[:, 0] + out[:, 2]) / 2)
+
+
+@pytest.mark.parametrize("dimension", [-1, -2, 1], ids=["mirrored", "upside down", "reversed"])
+def test_the_baseline_turned_in_is_turned_out(dimension: int) -> None:
+    frames = clip(1, 4, 3, 6, 9)
+    turned = Trilinear()(frames.flip(dimension)).flip(dimension)
+    torch.testing.assert_close(turned, Trilinear()(frames))
+
+
+def test_aggregation_reversed_in_is_reversed_out() -> None:
+    """Each frame attends to all others alike: their order does not matter to STDFA."""
+    aggregation, features = network(TINY_STDAN).aggregation, clip(2, 5, 8, 8, 8)
+    torch.testing.assert_close(aggregation(features.flip(1)).flip(1), aggregation(features))
+
+
+@pytest.mark.parametrize("model", TINY)
+def test_a_network_that_treats_both_directions_alike_reverses_with_its_input(model: str) -> None:
+    """With equal branches and symmetric fusions, no layer can tell forward from backward."""
+    net, frames = network(TINY[model]), clip(1, 4, 3, 8, 8)
+    make_directions_alike(net)
+    torch.testing.assert_close(net(frames.flip(1)).flip(1), net(frames))
+
+
+def make_directions_alike(net: StvsrModel) -> None:
+    state = net.state_dict()
+    for name, tensor in state.items():
+        if "interpolation.alignment.branches.1" in name:
+            state[name] = state[name.replace("branches.1", "branches.0")]
+        alike = ("interpolation.fusion", "interpolation.alignment.fusion", "aggregation.fusion")
+        if name.endswith("fusion.weight") and name.startswith(alike):
+            first, second = tensor.chunk(2, dim=1)
+            state[name] = torch.cat([first + second, first + second], dim=1) / 2
+    net.load_state_dict(state)
+
+
+def test_a_swin_stage_with_mirrored_weights_mirrors_its_image() -> None:
+    stage, image = network(TINY_STDAN).extraction, clip(1, 8, 16, 16)
+    expected = stage(image)
+    for name, parameter in stage.named_parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.flip(-1)
+        if name.endswith("bias_table"):
+            parameter.data = parameter.data.unflatten(0, (15, 15)).flip(1).flatten(0, 1)
+    torch.testing.assert_close(stage(image.flip(-1)).flip(-1), expected)
+
+
+@pytest.mark.parametrize("model", TINY)
+@pytest.mark.parametrize("pixels", [1, 150, 500])
+def test_without_gradients_parts_of_a_clip_give_what_the_whole_does(
+    model: str, pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, lr_clip = network(TINY[model]), clip(2, 3, 3, 16, 24)
+    whole = net(lr_clip).detach()
+    monkeypatch.setitem(parts.PART_PIXELS, "cpu", pixels)
+    with torch.inference_mode():
+        torch.testing.assert_close(net(lr_clip), whole)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("model", TINY)
+def test_a_network_compiles_without_a_graph_break(model: str, training: bool) -> None:
+    torch.compiler.reset()
+    net, lr_clip = network(TINY[model]).train(training), clip(1, 2, 3, 8, 7)
+    compiled, results = torch.compile(net, fullgraph=True, backend="eager"), []
+    with torch.set_grad_enabled(training):
+        for function in (compiled, net):
+            torch.manual_seed(0)
+            results.append(function(lr_clip))
+    torch.testing.assert_close(*results)
+
+
+def test_frames_and_gaps_alternate() -> None:
+    frames, gaps = torch.arange(0, 6, 2), torch.arange(1, 5, 2)
+    sequence = interleave(frames[None, :, None, None, None], gaps[None, :, None, None, None])
+    assert sequence.flatten().tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("pixels", [64, 200])
+def test_what_is_kept_or_computed_again_changes_nothing(
+    pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gradients() -> list[Tensor]:
+        model = network(TINY_STDAN)
+        model(clip(1, 3, 3, 8, 16)).square().mean().backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    assert KEPT_NUMBERS > 0
+    expected = gradients()
+    monkeypatch.setattr(stdfa, "KEPT_NUMBERS", 0)
+    monkeypatch.setattr(swin, "KEPT_NUMBERS", 0)
+    monkeypatch.setattr(stdfa, "CHUNK_PIXELS", pixels)
+    torch.testing.assert_close(gradients(), expected)
+
+
+@pytest.mark.parametrize(
+    ("lr_clip", "message"),
+    [
+        (torch.rand(1, 2, 4, 8, 8), "4 channels"),
+        (torch.rand(1, 1, 3, 8, 8), r"1 frame\(s\); at least 2"),
+        (torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8), r"torch.uint8.*float\(\) / 255"),
+        (torch.rand(2, 3, 8, 8), r"shape \(2, 3, 8, 8\); expected \(clips, frames, 3"),
+        (torch.rand(1, 2, 3, 0, 8), "which is empty"),
+        (torch.full((1, 2, 3, 8, 8), torch.nan), "NaN or infinity"),
+    ],
+    ids=["channels", "one frame", "uint8", "dimensions", "empty", "NaN"],
+)
+@pytest.mark.parametrize("model", ["trilinear", *TINY])
+def test_a_clip_that_is_none_is_refused(model: str, lr_clip: Tensor, message: str) -> None:
+    net = Trilinear() if model == "trilinear" else network(TINY[model])
+    with pytest.raises(InputError, match=message):
+        net(lr_clip)

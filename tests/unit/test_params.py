@@ -1,0 +1,103 @@
+"""params.yaml: a wrong key or value is one line with its path, what was found, what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from stvsr.core.errors import ParamsError
+from stvsr.params import load_params, parse_params
+
+PROJECT = Path(__file__).parents[2]
+
+
+def refusal(tmp_path: Path, text: str) -> list[str]:
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    with pytest.raises(ParamsError) as refused:
+        load_params(file)
+    return [line.removeprefix(f"{file}: ") for line in str(refused.value).splitlines()]
+
+
+def test_the_projects_own_params_are_accepted() -> None:
+    params = load_params(PROJECT / "params.yaml")
+    assert params.model.preset == "small"
+    assert params.source.kind == "sample"
+
+
+def test_a_misspelt_key_is_named_with_the_nearest_valid_one(tmp_path: Path) -> None:
+    (line,) = refusal(tmp_path, "train: {stpes: 200}")
+    assert line.startswith("train.stpes: found an unknown key; did you mean train.steps?")
+    assert "batch_size" in line
+
+
+def test_a_misspelt_section_is_named_with_the_nearest_valid_one(tmp_path: Path) -> None:
+    (line,) = refusal(tmp_path, "modle: {k: 3}")
+    assert line.startswith("modle: found an unknown key; did you mean model?")
+
+
+def test_a_misspelt_model_key_is_named_with_the_nearest_valid_one(tmp_path: Path) -> None:
+    (line,) = refusal(tmp_path, "model: {presett: small}")
+    assert line.startswith("model.presett: found an unknown key; did you mean model.preset?")
+
+
+def test_a_wrong_type_is_named_with_what_was_found(tmp_path: Path) -> None:
+    (line,) = refusal(tmp_path, 'train: {steps: "many"}')
+    assert line == "train.steps: found 'many'; allowed: a valid integer"
+
+
+def test_more_kept_points_than_sampled_ones_are_refused(tmp_path: Path) -> None:
+    (line,) = refusal(tmp_path, "model: {k: 3, T_top: 10}")
+    assert line.startswith("model.T_top: ")
+    assert "10" in line
+    assert "1..9" in line
+
+
+def test_a_k_that_is_not_1_3_or_5_is_refused(tmp_path: Path) -> None:
+    (line,) = refusal(tmp_path, "model: {k: 4}")
+    assert line == "model.k: found 4; allowed: 1, 3 or 5"
+
+
+def test_a_crop_that_is_no_multiple_of_8_is_refused_with_the_nearest_ones(tmp_path: Path) -> None:
+    (line,) = refusal(tmp_path, "train: {crop: 33}")
+    assert line == "train.crop: found 33; allowed: a multiple of 8, nearest are 32 and 40"
+
+
+def test_every_fault_has_its_own_line(tmp_path: Path) -> None:
+    lines = refusal(tmp_path, "seed: -1\ntrain: {crop: 33, stpes: 1}")
+    assert len(lines) == 3
+
+
+def test_a_number_in_scientific_notation_is_a_number(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("train: {learning_rate: 2e-4}")
+    assert load_params(file).train.learning_rate == pytest.approx(2e-4)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (line,) = refusal(tmp_path, "train:\n  steps: 1\n  steps: 2\n")
+    assert "the key 'steps' stands there twice" in line
+
+
+@pytest.mark.parametrize("text", ["just words", "- a\n- list", "", "a: [1"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    assert len(refusal(tmp_path, text)) == 1
+
+
+def test_a_missing_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"no such file; .*--params"):
+        load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe"),
+    [
+        ({"preset": "small"}, "small"),
+        ({"preset": "published"}, "stdan"),
+        ({}, "stdan"),
+        ({"name": "zooming_slowmo"}, "zooming_slowmo"),
+    ],
+)
+def test_the_recipe_follows_the_models_preset_unless_it_is_named(model, recipe):
+    assert parse_params({"model": model}, "here").train.recipe == recipe
+    named = parse_params({"model": model, "train": {"recipe": "small", "steps": 5}}, "here")
+    assert (named.train.recipe, named.train.steps) == ("small", 5)

@@ -1,0 +1,229 @@
+"""The report: one page that needs nothing else, and charts that say what they show."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from stvsr.core.errors import SourceError
+from stvsr.evaluation.chart import Series, line_chart, nice_ticks, tick_labels
+from stvsr.evaluation.report import read_curves, write_report
+from stvsr.evaluation.scores import (
+    Comparison,
+    Crop,
+    GroupScores,
+    ModelFacts,
+    Quality,
+    Scores,
+    Strip,
+)
+
+HISTORY = """step,learning_rate,loss,val/psnr_y_input,val/psnr_y_interpolated
+10,0.0004,0.04,,
+20,0.0003,0.03,30.5,28.5
+30,0.0001,0.02,31.5,29.25
+"""
+
+
+class References(HTMLParser):
+    """What a page points to, and the tags it uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.found += [value for key, value in attrs if key in ("src", "href", "xlink:href")]
+
+
+def compared(network: float | None, trilinear: float | None) -> Comparison:
+    return Comparison(
+        network=Quality(psnr_y=network, ssim_y=0.91),
+        trilinear=Quality(psnr_y=trilinear, ssim_y=0.9),
+    )
+
+
+def group(clips: int, gain: float) -> GroupScores:
+    return GroupScores(
+        clips=clips,
+        all=compared(30.0 + gain, 30.0),
+        input=compared(32.0 + gain, 32.0),
+        interpolated=compared(28.0 + gain, 28.0),
+    )
+
+
+def some_scores(**changes) -> Scores:
+    model = ModelFacts(
+        name="stdan-<small>",
+        parameters=932427,
+        step=400,
+        seed=0,
+        degradation="bicubic",
+        data_hash="ab" * 32,
+        git_commit="c0ffee",
+    )
+    crop = Crop(top=4, left=8, size=32)
+    strip = Strip(
+        clip="00001/0004", gain_psnr_y=1.25, crop=crop, input_frame=3, interpolated_frame=4
+    )
+    facts = {
+        "model": model,
+        "degradation": "bicubic",
+        "data_hash": "cd" * 32,
+        "frames_left_out": 0,
+        "groups": {"all": group(5, 1.25), "slow": group(3, 2.0), "fast": group(2, -0.5)},
+        "strips": {"slow": strip, "fast": strip},
+    }
+    return Scores(**{**facts, **changes})
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Path:
+    """A folder with an evaluation and a model, as far as the report reads them."""
+    strips = tmp_path / "evaluation" / "strips"
+    strips.mkdir(parents=True)
+    for motion in ("slow", "fast"):
+        for kind in ("input", "interpolated"):
+            (strips / f"{motion}_{kind}.png").write_bytes(b"\x89PNG " + motion.encode())
+    (tmp_path / "evaluation" / "positions.csv").write_text(
+        "frame,kind,psnr_y,trilinear_psnr_y\n1,input,31,30\n2,interpolated,29,28\n"
+    )
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "history.csv").write_text(HISTORY)
+    return tmp_path
+
+
+def report_of(line: Path, **changes) -> str:
+    scores = some_scores(**changes)
+    (line / "evaluation" / "scores.json").write_text(scores.model_dump_json())
+    out = line / "report" / "index.html"
+    write_report(line / "evaluation", line / "model", out)
+    return out.read_text()
+
+
+def test_the_page_needs_nothing_from_outside(line: Path) -> None:
+    page = report_of(line)
+    references = References()
+    references.feed(page)
+    assert len(references.found) == 4
+    assert all(found.startswith("data:image/png;base64,") for found in references.found)
+    assert not references.tags & {"script", "link", "iframe"}
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_the_table_has_every_group_and_kind_of_frame(line: Path) -> None:
+    page = report_of(line)
+    table = page[page.index("<table>") : page.index("</table>")]
+    assert re.findall(r"rowgroup\">(\w+)", table) == ["All", "Slow", "Fast"]
+    assert table.count("<tr class=") == 9
+    assert '<td class="gain up">+2.00</td>' in table
+    assert '<td class="gain down">&minus;0.50</td>' in table
+
+
+def test_a_missing_score_is_a_dash(line: Path) -> None:
+    empty = compared(None, None)
+    nothing = GroupScores(clips=1, all=empty, input=empty, interpolated=empty)
+    assert '<td class="gain ">&ndash;</td>' in report_of(line, groups={"all": nothing})
+
+
+def test_what_a_run_is_called_cannot_break_the_page(line: Path) -> None:
+    page = report_of(line)
+    assert "stdan-<small>" not in page
+    assert "stdan-&lt;small&gt;" in page
+
+
+def test_another_degradation_is_said_on_the_page(line: Path) -> None:
+    assert '<p class="warning">' not in report_of(line)
+    page = report_of(line, degradation="pillow")
+    assert "trained on <b>bicubic</b> and is scored on <b>pillow</b>" in page
+
+
+def test_left_out_frames_are_said_on_the_page(line: Path) -> None:
+    assert "7 frames are reproduced exactly" in report_of(line, frames_left_out=7)
+
+
+def test_a_run_without_validation_has_the_other_curves(line: Path) -> None:
+    (line / "model" / "history.csv").write_text("step,loss\n10,0.5\n20,0.25\n")
+    page = report_of(line)
+    assert 'aria-label="Training loss"' in page
+    assert "Validation PSNR-Y" not in page
+    assert 'aria-label="PSNR-Y by place in the clip"' in page
+
+
+def test_a_model_without_history_still_has_a_report(line: Path) -> None:
+    (line / "model" / "history.csv").unlink()
+    assert "Training loss" not in report_of(line)
+
+
+def test_a_missing_strip_is_refused_and_leaves_no_page(line: Path) -> None:
+    (line / "evaluation" / "strips" / "fast_input.png").unlink()
+    with pytest.raises(SourceError, match=r"fast_input\.png: no such file; run `stvsr evaluate`"):
+        report_of(line)
+    assert not (line / "report").exists()
+
+
+def test_the_same_evaluation_gives_the_same_page(line: Path) -> None:
+    assert report_of(line) == report_of(line)
+
+
+def test_cells_that_are_no_number_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text("step,loss\n10,nan\n20,\n30,high\n40,0.5\n,0.1\n50\n")
+    assert read_curves(path, "step")["loss"] == [(40.0, 0.5)]
+
+
+# --- charts
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0, 10, [0, 2, 4, 6, 8, 10]),
+        (1, 400, [100, 200, 300, 400]),
+        (29.3, 30.1, [29.4, 29.6, 29.8, 30.0]),
+        (5, 5, [5]),
+    ],
+)
+def test_ticks_are_round_numbers_within_the_range(low, high, ticks) -> None:
+    assert nice_ticks(low, high) == pytest.approx(ticks)
+
+
+def test_outward_ticks_enclose_the_range() -> None:
+    ticks = nice_ticks(29.35, 30.1, outward=True)
+    assert ticks[0] <= 29.35
+    assert ticks[-1] >= 30.1
+    assert nice_ticks(0, 10, outward=True) == nice_ticks(0, 10)
+
+
+def test_tick_labels_have_the_digits_that_tell_them_apart() -> None:
+    assert tick_labels([29.5, 30.0]) == ["29.5", "30.0"]
+    assert tick_labels([1000, 2000]) == ["1,000", "2,000"]
+    assert tick_labels([0, 0.0001, 0.0002]) == ["0", "1.0e-4", "2.0e-4"]
+
+
+def test_a_chart_is_well_formed_and_names_its_axes_and_curves() -> None:
+    series = [
+        Series("a & b", "network", [(0, 1.0), (10, 2.0)]),
+        Series("never measured", "trilinear", []),
+    ]
+    chart = ElementTree.fromstring(line_chart("Title", series, "step", "PSNR-Y in dB"))
+    texts = [element.text for element in chart.iter("text")]
+    assert {"step", "PSNR-Y in dB", "a & b"} <= set(texts)
+    assert "never measured" not in texts
+    (curve,) = chart.iter("polyline")
+    (x0, y0), (x1, y1) = (point.split(",") for point in curve.get("points").split())
+    assert float(x0) < float(x1)
+    assert float(y0) > float(y1)  # SVG counts downwards
+
+
+def test_a_chart_of_one_point_is_drawn() -> None:
+    assert "<circle" in line_chart("One", [Series("one", "network", [(5, 3.0)])], "x", "y")
+
+
+def test_a_chart_without_points_is_empty() -> None:
+    assert line_chart("None", [Series("none", "network", [])], "x", "y") == ""

@@ -1,0 +1,42 @@
+import numpy as np
+
+from stvsr.data.scenes import find_cuts, signature
+
+HEIGHT, WIDTH = 36, 64
+
+
+def scene(seed: int, frames: int, speed: int = 1, brightness: int = 128) -> list[np.ndarray]:
+    """A smooth pattern that drifts; each seed has its own pattern and brightness."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(brightness, 40, (HEIGHT // 6, (WIDTH + frames * speed) // 4 + 1))
+    wide = np.kron(coarse, np.ones((6, 4))).clip(0, 255).astype(np.uint8)
+    return [wide[:, n * speed : n * speed + WIDTH] for n in range(frames)]
+
+
+def cuts_of(frames: list[np.ndarray]) -> list[int]:
+    before = [None, *frames[:-1]]
+    return find_cuts([signature(a, b) for a, b in zip(before, frames, strict=True)])
+
+
+def test_a_cut_is_found_at_the_frame_that_begins_the_new_scene():
+    frames = scene(0, 20, brightness=90) + scene(1, 15, brightness=150) + scene(2, 9, brightness=60)
+    assert cuts_of(frames) == [20, 35]
+
+
+def test_motion_is_not_a_cut():
+    assert cuts_of(scene(0, 40, speed=1)) == []
+    assert cuts_of(scene(0, 40, speed=6)) == []
+
+
+def test_a_scene_that_begins_to_move_fast_is_not_cut():
+    assert cuts_of([scene(0, 1)[0]] * 20 + scene(0, 20, speed=4)) == []
+
+
+def test_a_slow_fade_is_not_a_cut():
+    frame = scene(0, 1)[0].astype(float)
+    assert cuts_of([(frame * (1 - n / 30)).astype(np.uint8) for n in range(30)]) == []
+
+
+def test_videos_of_no_and_of_one_frame_have_no_cuts():
+    assert find_cuts([]) == []
+    assert cuts_of(scene(0, 1)) == []

@@ -1,0 +1,39 @@
+import pytest
+
+from stvsr.training.config import TrainConfig
+from stvsr.training.schedule import learning_rate_at
+
+PUBLISHED = TrainConfig(
+    warmup_steps=0, steps=600_000, learning_rate=2e-4, min_learning_rate=1e-7, restart_every=150_000
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, 2e-4),
+        (75_000, (2e-4 + 1e-7) / 2),
+        (149_999, 1e-7),
+        (150_000, 2e-4),
+        (450_000, 2e-4),
+        (599_999, 1e-7),
+    ],
+)
+def test_the_published_recipe_falls_to_1e_7_and_starts_again_every_150_000_steps(step, expected):
+    assert learning_rate_at(step, PUBLISHED) == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_restarts_one_curve_spans_all_steps():
+    config = TrainConfig(steps=100, warmup_steps=0, learning_rate=1e-3, min_learning_rate=0)
+    rates = [learning_rate_at(step, config) for step in range(100)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == 1e-3
+    assert rates[50] == pytest.approx(5e-4)
+    assert rates[99] < 1e-6
+
+
+def test_the_rate_rises_linearly_while_warming_up_and_then_joins_the_cosine():
+    cold = TrainConfig(steps=1000, warmup_steps=0, learning_rate=1e-3)
+    warm = cold.model_copy(update={"warmup_steps": 4})
+    shares = [learning_rate_at(step, warm) / learning_rate_at(step, cold) for step in range(6)]
+    assert shares == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])

@@ -1,0 +1,223 @@
+"""Versions under an alias: registered once, loaded without running anything of theirs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from tiny_model import write_tiny_artifact, write_tiny_evaluation
+
+from stvsr.artifact import load_artifact
+from stvsr.core.errors import CheckpointError, ParamsError, ServiceError, SourceError
+from stvsr.tracking.config import RegisterConfig, TrackingConfig
+from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
+from stvsr.tracking.registry import (
+    Registration,
+    load_version,
+    read_registration,
+    register,
+)
+from stvsr.tracking.store import open_client, open_experiment, resolve_uri
+
+
+@pytest.fixture(autouse=True)
+def _no_store_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project's folder with two trained networks and an evaluation; its store is shared."""
+    folder = tmp_path_factory.mktemp("project")
+    for seed in (1, 2):
+        write_tiny_artifact(folder / f"model{seed}", seed)
+    write_tiny_evaluation(folder / "evaluation")
+    return folder
+
+
+def put(project: Path, model: str, name: str, **more) -> Registration:
+    return register(
+        project / model,
+        more.get("evaluation", project / "evaluation"),
+        RegisterConfig(name=name),
+        TrackingConfig(uri=more.get("uri")),
+        project / "registration",
+        project=project,
+    )
+
+
+def champion(project: Path, name: str) -> str:
+    client = open_client(resolve_uri(None, project))
+    return str(client.get_model_version_by_alias(name, "champion").version)
+
+
+def versions(project: Path, name: str) -> list[str]:
+    client = open_client(resolve_uri(None, project))
+    return sorted(str(found.version) for found in client.search_model_versions(f"name='{name}'"))
+
+
+def test_a_registered_network_is_loaded_by_its_alias(project: Path) -> None:
+    registered = put(project, "model1", "loaded")
+    assert registered == read_registration(project / "registration")
+    assert (registered.version, registered.uri) == ("1", "models:/loaded@champion")
+
+    lr_clip = torch.rand(1, 2, 3, 9, 10)
+    expected, _ = load_artifact(project / "model1")
+    for uri in ("models:/loaded@champion", "models:/loaded/1"):
+        model = load_version(uri, project=project)
+        assert not model.training
+        with torch.inference_mode():
+            assert torch.equal(model(lr_clip), expected(lr_clip))
+
+
+def test_the_load_line_loads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered = put(project, "model1", "by-line")
+    monkeypatch.chdir(project)
+    names: dict[str, torch.nn.Module] = {}
+    exec(registered.load_line, names)
+    assert names["model"](torch.rand(1, 2, 3, 8, 8)).shape == (1, 3, 3, 32, 32)
+
+
+def test_version_json_names_no_path_of_this_machine(project: Path) -> None:
+    put(project, "model1", "no-path")
+    text = (project / "registration" / "version.json").read_text()
+    assert str(project) not in text
+    assert json.loads(text)["tracking_uri"] is None
+
+
+def test_a_store_that_was_chosen_stands_in_the_load_line(project: Path, tmp_path: Path) -> None:
+    registered = put(project, "model1", "chosen", uri=f"sqlite:///{tmp_path}/m.db")
+    assert registered.tracking_uri == f"sqlite:///{tmp_path}/m.db"
+    assert f'"{registered.tracking_uri}")' in registered.load_line
+
+
+def test_the_same_weights_are_not_registered_twice(project: Path) -> None:
+    first, second = (put(project, "model1", "twice") for _ in range(2))
+    assert first == second
+    assert versions(project, "twice") == ["1"]
+
+
+def test_the_alias_follows_the_newest_registration(project: Path) -> None:
+    put(project, "model1", "newest")
+    assert put(project, "model2", "newest").version == "2"
+    assert champion(project, "newest") == "2"
+    put(project, "model1", "newest")
+    assert champion(project, "newest") == "1"
+    assert versions(project, "newest") == ["1", "2"]
+
+
+def test_a_version_says_what_it_is(project: Path, tmp_path: Path) -> None:
+    put(project, "model1", "tagged")
+    evaluation = write_tiny_evaluation(tmp_path / "evaluation", psnr_y=31.5)
+    put(project, "model1", "tagged", evaluation=evaluation)
+    tags = open_client(resolve_uri(None, project)).get_model_version("tagged", "1").tags
+    expected = {
+        "psnr_y": "31.5",
+        "clips": "3",
+        "degradation": "bicubic",
+        "data_hash": "ab" * 32,
+        "git_commit": "1234567",
+    }
+    assert expected.items() <= tags.items()
+    assert "gain_psnr_y" not in tags
+
+
+def test_a_version_hangs_on_the_run_that_trained_it(project: Path, tmp_path: Path) -> None:
+    card = write_tiny_artifact(project / "model3", seed=3)
+    uri = resolve_uri(None, project)
+    tracker = MlflowTracker(uri, "stvsr", "trained", tmp_path, tags={})
+    tag_weights(uri, tmp_path, card.weights_sha256)
+    assert put(project, "model3", "with-run").run_id == tracker.run_id
+    run = open_client(uri).get_run(tracker.run_id)
+    assert run.data.metrics["test/psnr_y"] == 30.5
+
+
+@pytest.mark.parametrize("call", ["log_artifacts", "create_model_version", "set_model_version_tag"])
+def test_a_registration_that_dies_leaves_the_alias_where_it_was(
+    project: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"dies-in-{call}"
+    put(project, "model1", name)
+    before = (project / "registration" / "version.json").read_bytes()
+
+    def die(*args: object, **more: object) -> None:
+        raise ConnectionError("the server is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, call, die)
+        with pytest.raises(ServiceError, match="the server is gone"):
+            put(project, "model2", name)
+    assert champion(project, name) == "1"
+    assert (project / "registration" / "version.json").read_bytes() == before
+
+    put(project, "model2", name)
+    assert champion(project, name) == "2"
+    assert versions(project, name) == ["1", "2"]
+
+
+def test_nothing_in_a_version_is_pickled(project: Path) -> None:
+    registered = put(project, "model1", "no-pickle")
+    client = open_client(resolve_uri(None, project))
+    source = client.get_model_version_download_uri("no-pickle", registered.version)
+    files = [path for path in Path(source.removeprefix("file://")).rglob("*") if path.is_file()]
+    kinds = {path.suffix for path in files}
+    assert kinds <= {".py", ".json", ".yaml", ".txt", ".safetensors", ""}
+    assert {path.name for path in files if path.suffix == ""} == {"MLmodel"}
+    assert {path.name for path in files} >= {"weights.safetensors", "model.json"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "text"),
+    [
+        ("models:/known@nobody", r"versions of known: 1; aliases: champion -> 1"),
+        ("models:/known/9", r"versions of known: 1; aliases: champion -> 1"),
+        ("models:/unknown@champion", r"registered models: .*known"),
+        ("runs:/known", r"allowed: models:/NAME@ALIAS or models:/NAME/NUMBER"),
+    ],
+)
+def test_a_version_that_is_not_there_is_refused_with_what_is(
+    project: Path, uri: str, text: str
+) -> None:
+    put(project, "model1", "known")
+    with pytest.raises(ParamsError, match=text):
+        load_version(uri, project=project)
+
+
+def test_an_empty_registry_says_how_to_fill_it(tmp_path: Path) -> None:
+    open_experiment(open_client(resolve_uri(None, tmp_path)), "stvsr")
+    with pytest.raises(ParamsError, match=r"no model is registered there.*stvsr register"):
+        load_version("models:/stdan@champion", project=tmp_path)
+
+
+def test_loading_makes_no_store(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match=r"mlflow\.db: no such file; run this in the project"):
+        load_version("models:/stdan@champion", project=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_artifact_is_not_registered(project: Path, tmp_path: Path) -> None:
+    write_tiny_artifact(tmp_path / "model")
+    (tmp_path / "model" / "weights.safetensors").write_bytes(b"other")
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors: damaged"):
+        put(project, str(tmp_path / "model"), "damaged")
+    assert versions(project, "damaged") == []
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"psnr_y": "high"}', "{"])
+def test_an_evaluation_that_is_none_is_not_registered(
+    project: Path, tmp_path: Path, text: str
+) -> None:
+    with pytest.raises(SourceError, match=r"metrics\.json: no such file; run `stvsr evaluate`"):
+        put(project, "model1", "unscored", evaluation=tmp_path)
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(SourceError, match=r"metrics\.json: not the numbers"):
+        put(project, "model1", "unscored", evaluation=tmp_path)
+
+
+def test_a_registration_that_is_missing_or_damaged_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"version\.json: no such file; run `stvsr register`"):
+        read_registration(tmp_path)
+    (tmp_path / "version.json").write_text("{}")
+    with pytest.raises(SourceError, match="not a registration"):
+        read_registration(tmp_path)

@@ -1,0 +1,66 @@
+import json
+
+import pytest
+
+from stvsr.core.errors import CheckpointError, StvsrError, TrainingError
+from stvsr.core.files import only_writer
+from stvsr.training.run import fingerprint, flatten, open_run, read_run
+
+PARAMETERS = {"seed": 0, "model": {"name": "stdan", "k": 3}, "train": {"learning_rate": 2e-4}}
+
+
+def test_nested_parameters_get_dotted_names():
+    nested = {"seed": 0, "model": {"k": 3, "sizes": [1, 2]}, "note": None}
+    assert flatten(nested) == {"seed": 0, "model.k": 3, "model.sizes": "[1, 2]", "note": None}
+
+
+def test_the_fingerprint_tells_parameters_apart_whatever_their_order():
+    one, other = {"a": 1, "b": 2.5}, {"b": 2.5, "a": 1}
+    assert fingerprint(one) == fingerprint(other)
+    assert fingerprint(one) != fingerprint({**one, "b": 2.6})
+    assert len(fingerprint(one)) == 8
+
+
+def test_a_run_is_found_again_with_its_parameters(tmp_path):
+    made = open_run(tmp_path / "run", PARAMETERS)
+    assert open_run(tmp_path / "run", PARAMETERS) == made == read_run(tmp_path / "run")
+
+
+def test_other_parameters_under_the_same_name_are_refused_with_the_differences(tmp_path):
+    open_run(tmp_path / "run", PARAMETERS)
+    other = {"seed": 0, "model": {"name": "stdan", "k": 5}, "extra": True}
+    with pytest.raises(TrainingError) as refusal:
+        open_run(tmp_path / "run", other)
+    text = str(refusal.value)
+    assert "model.k was 3, now 5" in text
+    assert "extra was absent, now true" in text
+    assert "train.learning_rate was 0.0002, now absent" in text
+    assert "seed" not in text
+    assert "--fresh" in text
+
+
+def test_fresh_throws_the_state_away_and_takes_the_new_parameters(tmp_path):
+    open_run(tmp_path / "run", PARAMETERS)
+    (tmp_path / "run" / "history.jsonl").write_text("old")
+    run = open_run(tmp_path / "run", {"seed": 1}, fresh=True)
+    assert run.parameters == {"seed": 1}
+    assert not run.history.exists()
+
+
+def test_a_run_in_use_is_not_thrown_away(tmp_path):
+    run = open_run(tmp_path / "run", PARAMETERS)
+    with only_writer(run.path), pytest.raises(StvsrError, match="already writing"):
+        open_run(run.path, PARAMETERS, fresh=True)
+    assert read_run(run.path) == run
+
+
+def test_a_worker_that_does_not_see_the_folder_says_that_storage_must_be_shared(tmp_path):
+    with pytest.raises(CheckpointError, match="storage that all workers share"):
+        read_run(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"format": 1})])
+def test_a_damaged_run_file_is_refused(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"run\.json: damaged"):
+        read_run(tmp_path)

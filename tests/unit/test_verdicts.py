@@ -1,0 +1,121 @@
+"""What an index that was killed leaves, and what the next one takes over."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stvsr.data import index as index_module
+from stvsr.data.index import IndexConfig, build_index
+from stvsr.data.judge import Verdict
+from stvsr.data.layout import frame_path, read_clip_list, split_list, write_clip_list
+
+CLIP = "00001/0002"
+
+
+class KilledError(Exception):
+    """Stands for the end of the process: nothing after it is written."""
+
+
+@pytest.fixture
+def source(tmp_path: Path, tiny_source: Path) -> Path:
+    """4 training and 2 test clips, one of which lacks a frame."""
+    folder = Path(shutil.copytree(tiny_source, tmp_path / "source"))
+    for split, count in (("train", 4), ("test", 2)):
+        clips = read_clip_list(split_list(folder, split))
+        write_clip_list(split_list(folder, split), clips[:count])
+    frame_path(folder, "00001/0003", 4).unlink()
+    return folder
+
+
+@pytest.fixture
+def killed(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An index whose run ended when all was judged and nothing written."""
+
+    def end(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module, "whole_folder", end)
+        with pytest.raises(KilledError):
+            build_index(source, tmp_path / "index", IndexConfig())
+    return tmp_path / "index"
+
+
+def judged_again(
+    source: Path,
+    index: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: IndexConfig | None = None,
+) -> list[str]:
+    """The clips that the next run opens."""
+    opened: list[str] = []
+    judge = index_module.judge
+
+    def listed(frames: object, clip: str, limits: object) -> Verdict:
+        opened.append(clip)
+        return judge(frames, clip, limits)
+
+    monkeypatch.setattr(index_module, "judge", listed)
+    build_index(source, index, config or IndexConfig())
+    return opened
+
+
+def test_clips_that_were_judged_sound_are_not_judged_again(source, killed, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    assert judged_again(source, killed, monkeypatch) == ["00001/0003"]
+    assert "5 of 6 clips were judged before" in caplog.text
+    assert [path.name for path in killed.parent.glob(".index*")] == []
+
+
+def touch(source: Path, journal: Path) -> None:
+    shutil.copy(frame_path(source, "00001/0001", 1), frame_path(source, CLIP, 1))
+
+
+def tear(source: Path, journal: Path) -> None:
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert CLIP.encode() in lines[2]
+    journal.write_bytes(b"".join(lines[:2]) + lines[2][:-5])
+
+
+def fill_with_nothing(source: Path, journal: Path) -> None:
+    """As a file looks after a power cut: its length is there, its content is not."""
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(lines[0] + lines[1] + bytes(200))
+
+
+def judged_otherwise(source: Path, journal: Path) -> None:
+    journal.write_bytes(journal.read_bytes().replace(b'"code": "', b'"code": "0', 1))
+
+
+ALL = ["00001/0001", CLIP, "00001/0003", "00001/0004", "00003/0003", "00003/0004"]
+CHANGES: dict[str, tuple[Callable[[Path, Path], None], list[str]]] = {
+    "a changed file": (touch, [CLIP, "00001/0003"]),
+    "a torn line": (tear, ALL[1:]),
+    "zeros": (fill_with_nothing, ALL[1:]),
+    "other code": (judged_otherwise, ALL),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_verdict_holds_for_the_same_files_and_the_same_way_of_judging(
+    source, killed, monkeypatch, change
+):
+    make, expected = CHANGES[change]
+    make(source, killed.parent / ".index.verdicts.jsonl")
+    assert judged_again(source, killed, monkeypatch) == expected
+    build_index(source, killed.parent / "undisturbed", IndexConfig())
+    for name in ("manifest.parquet", "summary.json", "summary.md"):
+        undisturbed = killed.parent / "undisturbed" / name
+        assert (killed / name).read_bytes() == undisturbed.read_bytes()
+
+
+def test_other_limits_are_judged_anew(source, killed, monkeypatch):
+    assert judged_again(source, killed, monkeypatch, IndexConfig(black_level=3)) == ALL
+
+
+def test_other_thresholds_need_no_judging(source, killed, monkeypatch):
+    config = IndexConfig(slow_below=0.1, fast_from=0.2)
+    assert judged_again(source, killed, monkeypatch, config) == ["00001/0003"]

@@ -1,0 +1,213 @@
+import csv
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from stvsr.core.errors import SourceError
+from stvsr.data.index import IndexConfig, build_index
+from stvsr.data.layout import FRAMES, SourceRecord, frame_path, read_clip_list, split_list
+from stvsr.data.source import SourceConfig, make_source
+
+VIDEOS = Path(__file__).parents[3] / "shared" / "videos"
+SIZE = (64, 64)
+
+
+def scene(seed: int, frames: int, width: int = 96, height: int = 64) -> list[np.ndarray]:
+    """A smooth coloured pattern that drifts by two pixels a frame."""
+    rng = np.random.default_rng(seed)
+    mean = rng.integers(60, 200, 3)
+    coarse = rng.normal(mean, 35, (height // 8, (width + 2 * frames) // 8 + 1, 3))
+    image = Image.fromarray(coarse.clip(0, 255).astype(np.uint8))
+    wide = np.asarray(image.resize((coarse.shape[1] * 8, height), Image.Resampling.BICUBIC))
+    return [wide[:, 2 * n : 2 * n + width] for n in range(frames)]
+
+
+def encode(path: Path, frames: list[np.ndarray]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width, _ = frames[0].shape
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.bit_rate = 4_000_000
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def encode_sound(path: Path) -> Path:
+    with av.open(path, "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def cut(source: Path, out: Path, **values: object) -> SourceRecord:
+    config = {"kind": "videos", "path": str(source), "size": SIZE, **values}
+    return make_source(SourceConfig.model_validate(config), 0, out)
+
+
+def origins(out: Path) -> list[dict[str, str]]:
+    with (out / "clips.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def why(record: SourceRecord) -> dict[str, str]:
+    return {item.what: item.why for item in record.left_out}
+
+
+@pytest.fixture(scope="module")
+def two_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    return encode(folder / "two.mp4", scene(0, 40) + scene(5, 30))
+
+
+def test_a_single_video_gives_clips_of_seven_frames_in_both_splits(two_scenes, tmp_path):
+    record = cut(two_scenes, tmp_path / "source")
+    assert (record.train_clips, record.test_clips) == (6, 2)
+    for split, count in (("train", 6), ("test", 2)):
+        clips = read_clip_list(split_list(tmp_path / "source", split))
+        assert len(clips) == count
+        for number in FRAMES:
+            with Image.open(frame_path(tmp_path / "source", clips[0], number)) as image:
+                assert (image.size, image.mode) == (SIZE, "RGB")
+    build_index(tmp_path / "source", tmp_path / "index", IndexConfig())
+
+
+def test_no_clip_crosses_a_scene_change_and_train_comes_before_test(two_scenes, tmp_path):
+    cut(two_scenes, tmp_path / "source")
+    rows = origins(tmp_path / "source")
+    assert not any(int(row["first_frame"]) < 40 < int(row["first_frame"]) + 7 for row in rows)
+    ends = {
+        split: [int(row["first_frame"]) for row in rows if row["split"] == split]
+        for split in ("train", "test")
+    }
+    assert max(ends["train"]) + 7 + 7 <= min(ends["test"])
+
+
+def test_frames_are_the_videos_own_in_order(two_scenes, tmp_path):
+    cut(two_scenes, tmp_path / "source", frame_step=2)
+    row = origins(tmp_path / "source")[1]
+    with av.open(two_scenes) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    for number in FRAMES:
+        expected = decoded[int(row["first_frame"]) + 2 * (number - 1)][:, 16:80]
+        path = frame_path(tmp_path / "source", row["clip"], number)
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), expected)
+
+
+def test_larger_frames_are_scaled_down_until_they_cover_the_size(tmp_path):
+    left, right = np.zeros((128, 256, 3), np.uint8), np.zeros((128, 256, 3), np.uint8)
+    left[:, :128], right[:, 128:] = 255, 255
+    frames = [left if n % 2 else right for n in range(70)]
+    cut(encode(tmp_path / "flip.mp4", frames), tmp_path / "source")
+    (clip, *_) = read_clip_list(split_list(tmp_path / "source", "train"))
+    frame = np.asarray(Image.open(frame_path(tmp_path / "source", clip, 1)))
+    assert frame.shape == (64, 64, 3)
+    assert frame[:, :26].max() < 40  # the middle of the picture, halved: dark left of it,
+    assert frame[:, 38:].min() > 215  # light right of it
+
+
+def test_the_same_videos_give_the_same_bytes(two_scenes, tmp_path):
+    cut(two_scenes, tmp_path / "a")
+    cut(two_scenes, tmp_path / "b")
+    names = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+    assert all(
+        (tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in names
+    )
+
+
+def test_at_most_the_clips_asked_for_are_taken_from_all_of_the_video(two_scenes, tmp_path):
+    record = cut(two_scenes, tmp_path / "source", train_clips=2, test_clips=1)
+    assert (record.train_clips, record.test_clips) == (2, 1)
+    assert [int(row["first_frame"]) for row in origins(tmp_path / "source")][:2] == [0, 21]
+
+
+def test_what_cannot_serve_is_left_out_with_its_reason_and_the_run_goes_on(two_scenes, tmp_path):
+    folder = tmp_path / "in"
+    whole = encode(folder / "deep" / "good.MP4", scene(0, 60)).read_bytes()
+    encode(folder / "small.mp4", scene(1, 30, width=48, height=48))
+    encode(folder / "short.mkv", scene(2, 6))
+    encode_sound(folder / "sound.mp4")
+    (folder / "text.mp4").write_text("not a video at all\n" * 100)
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    (folder / "notes.txt").write_text("passed over")
+    record = cut(folder, tmp_path / "source")
+    reasons = why(record)
+    assert reasons["small.mp4"].startswith("48x48 pixels, less than source.size 64x64")
+    assert reasons["short.mkv"] == "6 frames, no scene of the 7 that a clip spans"
+    assert reasons["sound.mp4"] == "no video stream"
+    assert all("not a readable video" in reasons[f"{n}.mp4"] for n in ("text", "empty", "cut"))
+    assert len(reasons) == 6
+    assert {row["video"] for row in origins(tmp_path / "source")} == {"deep/good.MP4"}
+
+
+def test_a_video_that_breaks_off_serves_up_to_there(tmp_path):
+    content = encode(tmp_path / "in" / "stream.mkv", scene(0, 90)).read_bytes()
+    (tmp_path / "in" / "stream.mkv").write_bytes(content[: len(content) * 2 // 3])
+    record = cut(tmp_path / "in", tmp_path / "source")
+    assert 5 <= record.train_clips + record.test_clips <= 9
+
+
+def test_black_still_and_fading_clips_are_left_out(tmp_path):
+    black = [np.zeros((64, 96, 3), np.uint8)] * 14
+    still = [scene(3, 1)[0]] * 14
+    dark, light = (scene(seed, 7)[0].astype(float) for seed in (8, 9))
+    fade = [((dark * (6 - n) + (255 - light / 8) * n) / 6).astype(np.uint8) for n in range(7)]
+    moving = scene(0, 70)
+    frames = [*black, *moving[:28], *still, *fade, *moving[28:]]
+    record = cut(encode(tmp_path / "mixed.mp4", frames), tmp_path / "source", size=(96, 64))
+    assert {"black", "nothing moves"} <= set(why(record).values())
+    kept = [int(row["first_frame"]) for row in origins(tmp_path / "source")]
+    assert not any(first < 14 or 42 <= first <= 49 for first in kept)
+
+
+def test_videos_too_short_to_split_are_shared_out_whole(tmp_path):
+    for number in range(3):
+        encode(tmp_path / "in" / f"{number}.mp4", scene(number, 15))
+    record = cut(tmp_path / "in", tmp_path / "source")
+    assert (record.train_clips, record.test_clips) == (4, 2)
+    rows = origins(tmp_path / "source")
+    by_split = [{row["video"] for row in rows if row["split"] == s} for s in ("train", "test")]
+    assert not by_split[0] & by_split[1]
+
+
+def test_where_nothing_remains_the_error_names_every_video_and_its_reason(tmp_path):
+    encode(tmp_path / "in" / "tiny.mp4", scene(1, 30, width=48, height=48))
+    encode_sound(tmp_path / "in" / "sound.mp4")
+    with pytest.raises(
+        SourceError,
+        match=r"gives 0 clips for training and 0 for testing.*sound\.mp4: no video stream; tiny",
+    ):
+        cut(tmp_path / "in", tmp_path / "source")
+    assert not (tmp_path / "source").exists()
+
+
+def test_one_video_too_short_to_split_is_one_error(tmp_path):
+    video = encode(tmp_path / "short.mp4", scene(0, 18))
+    with pytest.raises(SourceError, match="gives 2 clips for training and 0 for testing; at least"):
+        cut(video, tmp_path / "source")
+
+
+def test_a_folder_without_videos_says_what_it_holds_and_what_is_allowed(tmp_path):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(SourceError, match=r"holds no video \(found: nothing\); allowed.*\.mp4"):
+        cut(tmp_path / "in", tmp_path / "source")
+    (tmp_path / "in" / "a.txt").write_text("")
+    with pytest.raises(SourceError, match=r"found: 1 \.txt"):
+        cut(tmp_path / "in", tmp_path / "source")
+
+
+@pytest.mark.skipif(not VIDEOS.is_dir(), reason="shared/videos is not here")
+def test_real_videos_give_clips_and_the_smallest_is_left_out(tmp_path):
+    record = cut(VIDEOS, tmp_path / "source", size=(448, 256), train_clips=3, test_clips=2)
+    assert (record.train_clips, record.test_clips) == (3, 2)
+    assert list(why(record)) == ["carphone_pristine.mp4"]
+    assert "640x272, 250 frames, scenes: 6" in record.provenance["bikes.mp4"]

@@ -1,0 +1,97 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stvsr.core.errors import SourceError
+from stvsr.data.index import IndexConfig, build_index, read_manifest, read_root
+from stvsr.data.layout import motion_list, read_clip_list, read_record, split_list, write_clip_list
+from stvsr.data.source import SourceConfig, make_source
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, tiny_source: Path) -> Path:
+    """A folder as Vimeo-90K unpacks to, with 4 training and 2 test clips."""
+    folder = tmp_path / "vimeo_septuplet"
+    shutil.copytree(tiny_source, folder)
+    (folder / "source.json").unlink()
+    for split, count in (("train", 4), ("test", 2)):
+        clips = read_clip_list(split_list(folder, split))
+        write_clip_list(split_list(folder, split), clips[:count])
+    return folder
+
+
+def use(dataset: Path, out: Path, **values: object) -> Path:
+    config = SourceConfig.model_validate({"kind": "vimeo90k", "path": str(dataset), **values})
+    make_source(config, 0, out)
+    return out
+
+
+def test_lists_are_taken_over_and_images_stay_where_they_are(dataset, tmp_path):
+    source = use(dataset, tmp_path / "source")
+    assert read_clip_list(split_list(source, "train")) == read_clip_list(
+        split_list(dataset, "train")
+    )
+    assert not list(source.rglob("*.png"))
+    record = read_record(source)
+    assert (record.kind, record.root) == ("vimeo90k", str(dataset))
+    assert (record.train_clips, record.test_clips) == (4, 2)
+
+
+def test_the_line_reads_the_datasets_own_images(dataset, tmp_path):
+    build_index(use(dataset, tmp_path / "source"), tmp_path / "index", IndexConfig())
+    assert read_root(tmp_path / "index") == dataset
+    assert len(read_manifest(tmp_path / "index", "train")) == 4
+
+
+def test_published_motion_lists_go_before_what_is_measured(dataset, tmp_path):
+    clips = read_clip_list(split_list(dataset, "test"))
+    write_clip_list(motion_list(dataset, "fast", "test"), [clips[0], "00099/0001"])
+    source = use(dataset, tmp_path / "source")
+    assert read_clip_list(motion_list(source, "fast", "test")) == [clips[0]]
+    summary = build_index(source, tmp_path / "index", IndexConfig())
+    motions = {record.clip: record.motion for record in read_manifest(tmp_path / "index", "test")}
+    assert motions == {clips[0]: "fast", clips[1]: "slow"}
+    assert summary.motion_from_lists == 1
+
+
+def test_lines_that_hold_nothing_are_not_clips_and_a_last_newline_is_not_needed(dataset, tmp_path):
+    path = split_list(dataset, "train")
+    path.write_text("\n" + path.read_text().replace("\n", "\r\n\n").rstrip())
+    assert read_record(use(dataset, tmp_path / "source")).train_clips == 4
+
+
+def test_fewer_clips_are_spread_evenly_over_the_list(dataset, tmp_path):
+    clips = read_clip_list(split_list(dataset, "train"))
+    source = use(dataset, tmp_path / "source", train_clips=2)
+    assert read_clip_list(split_list(source, "train")) == [clips[0], clips[2]]
+
+
+def test_a_clip_that_only_the_list_has_is_reported(dataset, tmp_path):
+    with split_list(dataset, "train").open("a") as file:
+        file.write("00042/0001\n")
+    summary = build_index(use(dataset, tmp_path / "source"), tmp_path / "index", IndexConfig())
+    assert [(clip.clip, clip.reason) for clip in summary.refused] == [
+        ("00042/0001", "the list names it, but its frames are missing")
+    ]
+
+
+@pytest.mark.parametrize("line", ["../../etc/passwd", "/etc/passwd", "00001", "a/b/c", "00001/.."])
+def test_a_line_that_is_no_clips_name_is_refused_with_its_number(dataset, tmp_path, line):
+    split_list(dataset, "test").write_text(f"00001/0005\n{line}\n")
+    with pytest.raises(SourceError, match=r"sep_testlist\.txt, line 2: found .*such as 00001/0266"):
+        use(dataset, tmp_path / "source")
+
+
+def test_a_folder_that_is_not_the_dataset_is_refused_with_what_is_missing(dataset, tmp_path):
+    split_list(dataset, "test").unlink()
+    with pytest.raises(SourceError, match=r"source\.path: .* has no sep_testlist\.txt; allowed"):
+        use(dataset, tmp_path / "source")
+    with pytest.raises(SourceError, match=r"did you mean .*vimeo_septuplet\?"):
+        use(dataset.parent, tmp_path / "source")
+
+
+def test_an_empty_list_is_refused(dataset, tmp_path):
+    split_list(dataset, "test").write_text("\n\n")
+    with pytest.raises(SourceError, match=r"sep_testlist\.txt: found no clip"):
+        use(dataset, tmp_path / "source")
