@@ -95,7 +95,8 @@ class TrainConfig(Config):
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines in the log and the history."""
     checkpoint_every: int = Field(default=50, ge=1)
-    """Steps between two checkpoints; a killed run repeats at most this many."""
+    """Steps between two checkpoints; a killed run repeats at most this many. A validation is
+    followed by one too, so that the best one is kept."""
     validate_every: int = Field(default=100, ge=0)
     """Steps between two validations; the last step is always validated; 0: never any."""
     validate_clips: int = Field(default=6, ge=1)
@@ -105,7 +106,8 @@ class TrainConfig(Config):
     nonfinite_limit: int = Field(default=10, ge=1)
     """Steps in a row with a loss or gradient that is not finite before the run stops."""
     on_save_failure: Literal["continue", "stop"] = "continue"
-    """When a checkpoint cannot be written (full disk): go on with the one before, or stop."""
+    """When a checkpoint cannot be written (full disk): go on with the one before, or stop. The
+    last one has to be written in any case."""
 
     @model_validator(mode="before")
     @classmethod

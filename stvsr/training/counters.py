@@ -41,7 +41,7 @@ class Counters:
 
     def count(self, sums: StepSums) -> bool:
         """Take in a step; returns whether it is finite, so that the weights may follow it."""
-        is_finite = math.isfinite(sums.loss) and math.isfinite(sums.norm)
+        is_finite = all(math.isfinite(number) for number in (sums.loss, sums.norm, sums.offset))
         if is_finite:
             self.window_steps += 1
             self.window_loss += sums.loss

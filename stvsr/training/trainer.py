@@ -161,8 +161,8 @@ class Trainer:
         Raises:
             TrainingInterruptedError: `should_stop` said so; the state is saved.
             TrainingError: the batch does not split over the ranks, too many steps in a row were
-                not finite, the loader ended early, or a checkpoint could not be written and
-                `on_save_failure` is "stop".
+                not finite, the loader ended early, or a checkpoint could not be written that was
+                the last, or with `on_save_failure` "stop" any.
             CheckpointError: the run's state is damaged or another network's.
             StvsrError: another process is training in the run's folder.
         """
@@ -213,10 +213,12 @@ class Trainer:
             self._update(step)
         else:
             logger.warning(
-                "step %d is skipped: its loss is %s, the norm of its gradient %s (clips %s)",
+                "step %d is skipped: its loss is %s, the norm of its gradient %s, its mean "
+                "|offset| %s px (clips %s)",
                 step + 1,
                 sums.loss,
                 sums.norm,
+                sums.offset,
                 ", ".join(batch.keys),
             )
         return sums.stop
@@ -277,8 +279,10 @@ class Trainer:
             metrics |= self._score(self._validate)
         if metrics and self._world.is_main:
             self._history.append(Record(counters.step, metrics))
-        if is_last or is_broken or asked_to_stop or counters.step % config.checkpoint_every == 0:
-            self._save(metrics.get(f"val/{SCORE}"))
+        score = metrics.get(f"val/{SCORE}")
+        is_due = counters.step % config.checkpoint_every == 0 or score is not None
+        if is_last or is_broken or asked_to_stop or is_due:
+            self._save(score, must_succeed=is_last or (asked_to_stop and not is_broken))
         if is_broken:
             self._refuse_to_go_on(batch)
         if asked_to_stop and not is_last:
@@ -347,10 +351,15 @@ class Trainer:
             "lower train.learning_rate or train.precision float32"
         )
 
-    def _save(self, score: float | None) -> None:
-        """Write a checkpoint on rank 0; all ranks return, or stop, when that is done."""
+    def _save(self, score: float | None, *, must_succeed: bool) -> None:
+        """Write a checkpoint on rank 0; all ranks return, or stop, when that is done.
+
+        One that `must_succeed` is the last that this process writes: without it the run has not
+        come as far as it would say.
+        """
         is_saved = self._try_to_save(score) if self._world.is_main else True
-        if not self._ranks.as_on_main(int(is_saved)) and self._config.on_save_failure == "stop":
+        must_succeed |= self._config.on_save_failure == "stop"
+        if not self._ranks.as_on_main(int(is_saved)) and must_succeed:
             raise TrainingError(
                 f"{self._run.checkpoints}: the checkpoint at step {self._counters.step} cannot be "
                 "written; free some space, and run the same command again to go on from the one "

@@ -229,6 +229,14 @@ class OneDeformableLayer(nn.Module):
         return sr_clip.unflatten(1, (3, 3))
 
 
+def test_a_step_whose_offsets_are_beyond_all_numbers_is_skipped(tmp_path, caplog):
+    choice = config(steps=2, log_every=1, validate_every=0)
+    summary = summary_of(tmp_path / "run", choice, model=OneDeformableLayer(3e38), validate=None)
+    assert summary.skipped_steps == 2
+    assert "its mean |offset| inf px" in caplog.text
+    assert curve(read_history(tmp_path / "run/history.jsonl"), "mean_offset") == []
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_offsets_that_run_away_are_logged_and_raise_an_alarm(tmp_path, caplog, compiled):
     choice = config(steps=2, log_every=1, learning_rate=1e-9, compile=compiled, validate_every=0)
@@ -411,10 +419,14 @@ def test_a_batch_of_the_wrong_size_is_refused(tmp_path):
 @pytest.fixture
 def full_disk(monkeypatch):
     """Checkpoints at steps 10 and 15 do not fit on the disk."""
+    fill_disk(monkeypatch, 10, 15)
+
+
+def fill_disk(monkeypatch, *steps):
     real = Checkpoints.save
 
     def save(self, checkpoint):
-        if checkpoint.counters.step in (10, 15):
+        if checkpoint.counters.step in steps:
             raise OSError(28, "No space left on device")
         real(self, checkpoint)
 
@@ -433,6 +445,23 @@ def test_a_full_disk_stops_the_run_where_that_is_asked_for(tmp_path, full_disk):
     with pytest.raises(TrainingError, match="step 10 cannot be written; free some space"):
         summary_of(tmp_path / "run", config(on_save_failure="stop"))
     assert Checkpoints(tmp_path / "run/checkpoints").newest_whole().counters.step == 5
+
+
+def test_a_run_whose_last_checkpoint_cannot_be_written_has_not_ended(tmp_path):
+    summary_of(tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as disk:
+        fill_disk(disk, 20)
+        with pytest.raises(TrainingError, match="step 20 cannot be written; free some space"):
+            summary_of(tmp_path / "run")
+    assert summary_of(tmp_path / "run").resumed_from == 15
+    assert end_of(tmp_path / "run") == end_of(tmp_path / "whole")
+
+
+def test_a_stop_that_cannot_be_saved_does_not_say_that_it_was(tmp_path, monkeypatch):
+    fill_disk(monkeypatch, 7)
+    asked = iter(range(1, 1000))
+    with pytest.raises(TrainingError, match=r"step 7 cannot be written.*go on from the one before"):
+        summary_of(tmp_path / "run", should_stop=lambda: next(asked) == 7)
 
 
 # Tracker and validation
@@ -530,3 +559,15 @@ def test_the_checkpoint_with_the_best_validation_is_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path / "run/checkpoints")
     assert checkpoints.steps() == [20, 5]
     assert checkpoints.best() == 5
+
+
+def test_the_best_validation_is_kept_where_no_checkpoint_was_due(tmp_path):
+    scores = iter([3.0, 9.0, 2.0, 1.5, 1.0, 1.0, 1.0])
+    summary_of(
+        tmp_path / "run",
+        config(validate_every=3, keep_checkpoints=1),
+        validate=lambda model: [{"psnr_y": next(scores)}],
+    )
+    checkpoints = Checkpoints(tmp_path / "run/checkpoints")
+    assert checkpoints.steps() == [20, 6]
+    assert checkpoints.best() == 6
