@@ -3,15 +3,16 @@
 import logging
 import os
 import re
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from stvsr.core.errors import ParamsError, ServiceError
+from stvsr.core.errors import ParamsError, ServiceError, StvsrError
 
 REQUEST_SECONDS = 10
 """How long a server may take to answer one request."""
@@ -20,6 +21,9 @@ RETRIES = 2
 """How often a request that got no answer is sent again."""
 
 _SQLITE = "sqlite:///"
+
+_OF_A_DATABASE = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
+"""What MLflow raises of a sqlite file that is not as it should be."""
 
 _LOUD = {"mlflow": logging.WARNING, "mlflow.store.db.utils": logging.CRITICAL}
 """MLflow's loggers that say too much, such as a page for a damaged database: the level they get."""
@@ -63,9 +67,11 @@ def open_client(uri: str) -> MlflowClient:
         ServiceError: the sqlite file cannot be opened.
     """
     with patiently(uri):
+        if uri.startswith(_SQLITE):
+            _knock(Path(uri.removeprefix(_SQLITE).partition("?")[0]))
         try:
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
-        except MlflowException as error:
+        except (MlflowException, ImportError) as error:
             raise ParamsError(
                 f"tracking.uri: found {hide_password(uri)!r} ({_first_line(error)}); allowed: "
                 "sqlite:///FILE, http://HOST:PORT or https://HOST, or null"
@@ -101,11 +107,19 @@ def open_experiment(client: MlflowClient, name: str) -> str:
     return str(experiment.experiment_id)
 
 
+def _knock(database: Path) -> None:
+    """Raise at once where the file cannot be opened; MLflow would try for more than a minute."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA schema_version")
+
+
 @contextmanager
 def patiently(uri: str) -> Iterator[None]:
     """Run calls to the store with short time limits, and turn what it raises into ServiceError.
 
-    MLflow alone would try a dead server for minutes.
+    MLflow alone would try a dead server for minutes. What it raises may be of any kind: behind it
+    are a database and a store of artifacts, each with a client of its own.
     """
     settings = {
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -119,7 +133,9 @@ def patiently(uri: str) -> Iterator[None]:
         log.setLevel(_LOUD[log.name])
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except StvsrError:
+        raise
+    except Exception as error:
         raise _no_answer(uri, error) from None
     finally:
         for log, level in levels.items():
@@ -135,7 +151,9 @@ def hide_password(uri: str) -> str:
 
 
 def _no_answer(uri: str, error: Exception) -> ServiceError:
-    if uri.startswith(_SQLITE):
+    if uri.startswith(_SQLITE) and not isinstance(error, _OF_A_DATABASE):
+        remedy = "see that its store of artifacts answers"
+    elif uri.startswith(_SQLITE):
         remedy = "move the file away (the next run makes a new one), or make it writable"
     else:
         remedy = "start the server, or point MLFLOW_TRACKING_URI or tracking.uri elsewhere"

@@ -1,6 +1,7 @@
 """What training needs of an experiment tracker, and how it lives with one that fails."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
@@ -11,6 +12,9 @@ logger = logging.getLogger(__name__)
 
 OUTAGE_PAUSE = 60.0
 """Seconds after a failure during which a tracker is left alone, so that training need not wait."""
+
+LEAVE_SECONDS = 3.0
+"""How long, in all, a process that was asked to stop waits for a tracker."""
 
 Scalar = str | int | float | bool | None
 """A parameter's value."""
@@ -73,6 +77,11 @@ class ForgivingTracker:
         self._history: Sequence[tuple[int, Mapping[str, float]]] = ()
         self._is_down = False
         self._wait_until = 0.0
+        self._leave_at: float | None = None
+
+    def hurry(self) -> None:
+        """Wait no longer than LEAVE_SECONDS from now on: the process was asked to stop."""
+        self._leave_at = time.monotonic() + LEAVE_SECONDS
 
     def log_params(self, params: Mapping[str, Scalar]) -> None:
         """As `Tracker.log_params`."""
@@ -96,6 +105,21 @@ class ForgivingTracker:
     def _try(self, call: Callable[[Tracker], None]) -> None:
         if time.monotonic() < self._wait_until:
             return
+        if self._leave_at is None:
+            self._call(call)
+        elif (seconds := self._leave_at - time.monotonic()) > 0:
+            # A call that gets no answer in time is left behind, in a thread that ends with the
+            # process.
+            thread = threading.Thread(target=self._call, args=(call,), daemon=True)
+            thread.start()
+            thread.join(seconds)
+            if thread.is_alive():
+                logger.warning(
+                    "tracker: no answer within %g s; it gets the rest when the run goes on",
+                    LEAVE_SECONDS,
+                )
+
+    def _call(self, call: Callable[[Tracker], None]) -> None:
         try:
             if self._tracker is None:
                 self._tracker = self._reopen()

@@ -139,9 +139,7 @@ class Trainer:
         self._draw = draw
         self._should_stop = should_stop
         self._profile = profile if self._world.is_main else None
-        self._tracker: Tracker = (
-            ForgivingTracker(open_tracker) if self._world.is_main else NullTracker()
-        )
+        self._tracker = ForgivingTracker(open_tracker if self._world.is_main else NullTracker)
         self._device = next(model.parameters()).device
         self._ranks = Ranks(self._world, self._device)
         self._checkpoints = Checkpoints(run.checkpoints, config.keep_checkpoints)
@@ -272,6 +270,8 @@ class Trainer:
         config, counters = self._config, self._counters
         is_last = counters.step == config.steps
         is_broken = counters.skipped_in_a_row >= config.nonfinite_limit
+        if asked_to_stop:
+            self._tracker.hurry()
         metrics: dict[str, float] = {}
         if is_last or counters.step % config.log_every == 0:
             metrics |= self._measure()

@@ -1,6 +1,7 @@
 import gzip
 import json
 import logging
+import threading
 from dataclasses import replace
 
 import pytest
@@ -530,6 +531,21 @@ def test_a_tracker_that_is_down_is_left_alone_for_a_while_and_tried_again_at_the
 
     summary_of(tmp_path / "run", open_tracker=open_tracker)
     assert len(attempts) == 2
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_a_tracker_without_an_answer(
+    tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr("stvsr.training.tracker.LEAVE_SECONDS", 0.1)
+    diary, is_answered = Diary(), threading.Event()
+    diary.sync = lambda history: is_answered.wait()
+    try:
+        text = stop_after(tmp_path / "run", 3, open_tracker=lambda: diary)
+    finally:
+        is_answered.set()
+    assert "stopped as asked after step 3" in text
+    assert "tracker: no answer within 0.1 s" in caplog.text
+    assert Checkpoints(tmp_path / "run/checkpoints").steps() == [3]
 
 
 def test_validations_are_reported_and_drawn(tmp_path):
