@@ -5,21 +5,22 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
+from ports import held_port
 
 RAY = str(Path(sys.executable).with_name("ray"))
 OBJECT_STORE_BYTES = str(80 * 1024**2)
-START_S = 90
+START_S = 600
+"""How long a node may take to join on a busy machine."""
 
 
 class Nodes:
@@ -35,7 +36,8 @@ class Nodes:
         token = folder / "token"
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)
-        self.gcs, self.dashboard, self.client = free_ports(3)
+        self._ports = ExitStack()
+        self.gcs, self.dashboard, self.client = (self._port() for _ in range(3))
         self.address = f"127.0.0.1:{self.gcs}"
         self.environment = {
             "RAY_AUTH_MODE": "token",
@@ -44,7 +46,8 @@ class Nodes:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "RAY_health_check_period_ms": "500",
-            "RAY_health_check_timeout_ms": "2000",
+            # Of a node that is starved, not dead: a dead one's connection is refused at once.
+            "RAY_health_check_timeout_ms": "60000",
             "RAY_health_check_failure_threshold": "4",
         }
 
@@ -72,6 +75,8 @@ class Nodes:
         while time.monotonic() < deadline:
             if self._alive() == count:
                 return
+            ended = [node.args for node in self._started if node.poll() is not None]
+            assert not ended, f"{ended} ended; see {self._folder}"
             time.sleep(0.2)
         raise AssertionError(f"not {count} nodes within {START_S} s; see {self._folder}")
 
@@ -92,6 +97,7 @@ class Nodes:
     def close(self) -> None:
         for node in self._started:
             kill_tree(node)
+        self._ports.close()
         shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _alive(self) -> int:
@@ -101,18 +107,23 @@ class Nodes:
             headers={"Authorization": f"Bearer {(self._folder / 'token').read_text()}"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 nodes = json.load(answer)["data"]["summary"]
         except (OSError, KeyError, ValueError):
             return 0
         return sum(node["raylet"].get("state") == "ALIVE" for node in nodes)
+
+    def _port(self) -> int:
+        return self._ports.enter_context(held_port())
 
     def _start(self, *arguments: str) -> None:
         log = (self._folder / f"node-{len(list(self._folder.glob('node-*')))}.log").open("wb")
         node = subprocess.Popen(
             [
                 RAY, "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1",
-                f"--object-store-memory={OBJECT_STORE_BYTES}", *arguments,
+                f"--object-store-memory={OBJECT_STORE_BYTES}",
+                # Every node's by default is 52365: jobs are taken by the one that was first.
+                f"--dashboard-agent-listen-port={self._port()}", *arguments,
             ],
             env=os.environ | self.environment,
             stdout=log,
@@ -148,12 +159,3 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
         except psutil.NoSuchProcess:
             continue
     process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports

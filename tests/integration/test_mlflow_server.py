@@ -3,11 +3,11 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlencode
@@ -16,6 +16,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import torch
+from ports import held_port
 from tiny_model import write_tiny_artifact, write_tiny_evaluation
 
 from stvsr.artifact import load_artifact
@@ -28,6 +29,9 @@ pytestmark = pytest.mark.slow
 
 HISTORY = [(10, {"loss": 0.5}), (20, {"loss": 0.4, "val/psnr_y": 30.0})]
 PNG = b"\x89PNG\r\n\x1a\n"
+
+PATIENCE_S = 600
+"""How long a server or a process may take on a busy machine."""
 
 LOAD_AND_PREDICT = """
 import sys
@@ -80,31 +84,31 @@ def register_in(project: Path, uri: str | None) -> str:
 
 def serve(*arguments: str, folder: Path) -> Iterator[str]:
     """Run mlflow's server in `folder` until the test is over."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", *arguments, "--port", str(port), "--workers", "1"]
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
     environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    with (folder / "server.log").open("w") as log:
+    with held_port() as port, (folder / "server.log").open("w") as log:
+        command = [sys.executable, "-m", "mlflow", *arguments]
         server = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        yield wait_until_healthy(f"http://127.0.0.1:{port}", server, folder / "server.log")
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
+            [*command, "--port", str(port), "--workers", "1"],
+            cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
         try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+            yield wait_until_healthy(f"http://127.0.0.1:{port}", server, folder / "server.log")
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
 
 
 def wait_until_healthy(uri: str, server: "subprocess.Popen[bytes]", log: Path) -> str:
-    for _ in range(480):
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
         try:
-            with urlopen(f"{uri}/health", timeout=5):
+            with urlopen(f"{uri}/health", timeout=30):
                 return uri
         except (URLError, ConnectionError, TimeoutError):
             assert server.poll() is None, log.read_text()
@@ -119,7 +123,7 @@ def ui(project: Path) -> Iterator[str]:
 
 
 def get(uri: str, endpoint: str, **query: str) -> bytes:
-    with urlopen(f"{uri}/{endpoint}?{urlencode(query)}", timeout=30) as answer:
+    with urlopen(f"{uri}/{endpoint}?{urlencode(query)}", timeout=PATIENCE_S) as answer:
         return answer.read()
 
 
@@ -175,7 +179,7 @@ def test_a_process_without_our_sources_loads_the_version_and_runs_it(tmp_path: P
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE_S,
     )
     assert run.returncode == 0, run.stderr
     assert Path(run.stdout.splitlines()[-1]).is_relative_to(tmp_path)

@@ -1,10 +1,10 @@
 """Finding the MLflow store, and one clear line when it does not answer."""
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
+from ports import held_port
 
 from stvsr.core.errors import ParamsError, ServiceError
 from stvsr.tracking.config import RegisterConfig
@@ -21,12 +21,6 @@ from stvsr.tracking.store import (
 @pytest.fixture(autouse=True)
 def _no_store_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-def closed_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def test_without_any_setting_the_store_is_sqlite_in_the_project(tmp_path: Path) -> None:
@@ -55,9 +49,10 @@ def test_a_password_is_not_shown() -> None:
 
 
 def test_a_dead_server_is_one_line_with_the_uri_and_the_remedy() -> None:
-    uri = f"http://me:secret@127.0.0.1:{closed_port()}"
-    with pytest.raises(ServiceError) as refusal:
-        open_experiment(open_client(uri), "stvsr")
+    with held_port() as port:
+        uri = f"http://me:secret@127.0.0.1:{port}"
+        with pytest.raises(ServiceError) as refusal:
+            open_experiment(open_client(uri), "stvsr")
     text = str(refusal.value)
     assert text.startswith(f"MLflow at {hide_password(uri)} failed (")
     assert "refused" in text
