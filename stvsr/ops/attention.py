@@ -13,6 +13,7 @@ from torch import Tensor
 from stvsr.ops.cuda import kernels_for
 from stvsr.ops.points import Chunk, Points, chunks
 from stvsr.ops.precision import compute_dtype
+from stvsr.ops.registration import Operator
 
 
 def deformable_attention(
@@ -21,16 +22,17 @@ def deformable_attention(
     """Attend from one frame's pixels to the T most relevant of K displaced points of each other.
 
     Args:
-        query: (B, E, H, W), Q of the frame that attends; any floating type.
+        query: (B, E, h, W), Q of the frame that attends, h <= H rows; any floating type. Its row r
+            stands at row r of the others: for a band further down, add its first row to dy.
         key: (B, N, E, H, W), K of the N other frames.
         value: (B, N, E, H, W), V of the N other frames.
-        offset: (B, N, G, K, 2, H, W), (dy, dx) in pixels; E is a multiple of G.
-        modulation: (B, N, G, K, H, W), factors on sampled keys and values.
+        offset: (B, N, G, K, 2, h, W), (dy, dx) in pixels; E is a multiple of G.
+        modulation: (B, N, G, K, h, W), factors on sampled keys and values.
         kept: T, the points kept of the K, 1..K.
 
     Returns:
-        The mixed values V_{j->i}, (B, N, E, H, W) in the query's type, and the pairs' weights
-        W = Q_i . K_{j->i}, (B, N, H, W) in float32 (float64 for float64).
+        The mixed values V_{j->i}, (B, N, E, h, W) in the query's type, and the pairs' weights
+        W = Q_i . K_{j->i}, (B, N, h, W) in float32 (float64 for float64).
 
     Source: STDAN, arXiv 2203.06841, eqs 4-7.
     """
@@ -51,12 +53,12 @@ def attend_by_torch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The operator in torch's own functions, for any device; also the kept points' indexes."""
     B, N, _, H, W = key.shape
-    G = offset.shape[2]
+    G, h = offset.shape[2], offset.shape[-2]
     mixed, weight, chosen = _attend_fake(query, key, value, offset, modulation, kept)
     flat = _Pairs.of(query, key, value, offset, modulation)
-    for images, rows in chunks(B * N, H, W):
+    for images, rows in chunks(B * N, h, W):
         asked, keys, values = flat.maps((images, rows))
-        points = Points.from_offset(flat.offset, (images, rows))
+        points = Points.from_offset(flat.offset, (images, rows), H)
         factor = flat.modulation[images, :, :, rows]
         products = points.sample(keys).mul_(asked).sum(2)
         top, index = (products * factor).sum(1).topk(kept, dim=1)
@@ -69,7 +71,7 @@ def attend_by_torch(
     return mixed, weight, chosen
 
 
-_attend = torch.library.custom_op("stvsr::deformable_attention", attend_by_torch, mutates_args=())
+_attend = Operator("deformable_attention", attend_by_torch)
 
 
 @_attend.register_kernel("cuda")
@@ -88,14 +90,14 @@ class _Pairs:
     """The operator's maps with its B x N pairs as one batch P, and channels in G groups."""
 
     query: Tensor
-    """(B, G, E/G, H, W)."""
+    """(B, G, E/G, h, W)."""
     key: Tensor
     """(P, G, E/G, H, W), and so the values."""
     value: Tensor
     offset: Tensor
-    """(P, G, K, 2, H, W)."""
+    """(P, G, K, 2, h, W)."""
     modulation: Tensor
-    """(P, G, K, H, W)."""
+    """(P, G, K, h, W)."""
 
     @classmethod
     def of(
@@ -127,11 +129,12 @@ class _Pairs:
 def _attend_fake(
     query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, kept: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    B, N, E, H, W = key.shape
+    B, N, E, _, W = key.shape
+    h = query.shape[-2]
     return (
-        query.new_empty(B, N, E, H, W),
-        offset.new_empty(B, N, H, W),
-        query.new_empty(B, N, kept, H, W, dtype=torch.uint8),
+        query.new_empty(B, N, E, h, W),
+        offset.new_empty(B, N, h, W),
+        query.new_empty(B, N, kept, h, W, dtype=torch.uint8),
     )
 
 
@@ -147,17 +150,17 @@ def attend_backward_by_torch(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the first five inputs in torch's own functions."""
     B, N, _, H, W = key.shape
-    G = offset.shape[2]
+    G, h = offset.shape[2], offset.shape[-2]
     grads = _attend_grads(query, key, value, offset, modulation)
     grad_query, grad_key, grad_value, grad_offset, grad_modulation = grads
     flat = _Pairs.of(query, key, value, offset, modulation)
     into = _Pairs.of(grad_query, grad_key, grad_value, grad_offset, grad_modulation)
-    for images, rows in chunks(B * N, H, W):
+    for images, rows in chunks(B * N, h, W):
         asked, keys, values = flat.maps((images, rows))
         pair = torch.cat([keys, values], dim=2)
         index = chosen.flatten(0, 1)[images, :, rows].long()
         spread = index[:, None].expand(-1, G, -1, -1, -1)
-        points = Points.from_offset(flat.offset, (images, rows)).keep(index)
+        points = Points.from_offset(flat.offset, (images, rows), H).keep(index)
         to_query, to_pair, to_factor = _kept_backward(
             points.sample(pair),
             asked,
@@ -215,9 +218,7 @@ def _kept_backward(
     return to_query, to_pair, to_factor
 
 
-_attend_backward = torch.library.custom_op(
-    "stvsr::deformable_attention_backward", attend_backward_by_torch, mutates_args=()
-)
+_attend_backward = Operator("deformable_attention_backward", attend_backward_by_torch)
 
 
 @_attend_backward.register_kernel("cuda")

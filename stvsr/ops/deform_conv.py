@@ -9,6 +9,7 @@ from torch import Tensor
 from stvsr.ops.cuda import kernels_for
 from stvsr.ops.points import Points, chunks
 from stvsr.ops.precision import compute_dtype, without_autocast
+from stvsr.ops.registration import Operator
 
 CUDA_PIXELS = 1 << 18
 """Pixels whose samples are in memory at once on CUDA: 300 MB of them for 64 channels in bf16."""
@@ -23,13 +24,14 @@ def modulated_deform_conv2d(
 
     Args:
         image: (B, C, H, W), any floating type.
-        offset: (B, G, K, 2, H, W), (dy, dx) in pixels; C is a multiple of G.
-        modulation: (B, G, K, H, W), factors in 0..1.
+        offset: (B, G, K, 2, h, W), (dy, dx) in pixels, for the first h <= H rows; C is a multiple
+            of G. For a band of rows further down, add its first row to dy.
+        modulation: (B, G, K, h, W), factors in 0..1.
         weight: (C_out, C, k, k) with K = k * k, k odd.
         bias: (C_out,).
 
     Returns:
-        (B, C_out, H, W) in the image's type, channels last in memory.
+        (B, C_out, h, W) in the image's type, channels last in memory.
 
     Source: Zhu et al., Deformable ConvNets v2, eq. 1.
     """
@@ -50,12 +52,12 @@ def deform_conv_by_torch(
 ) -> Tensor:
     """The operator in torch's own functions, for any device."""
     B, _, H, W = image.shape
-    G = offset.shape[1]
+    G, h = offset.shape[1], offset.shape[-2]
     kernel, start = weight.flatten(1).to(offset.dtype), bias.to(offset.dtype)[:, None]
     out: Tensor = _deform_conv_fake(image, offset, modulation, weight, bias)
-    for images, rows in chunks(B, H, W):
+    for images, rows in chunks(B, h, W):
         source = image[images].to(offset.dtype).unflatten(1, (G, -1))
-        columns = Points.from_offset(offset, (images, rows)).sample(source)
+        columns = Points.from_offset(offset, (images, rows), H).sample(source)
         columns *= modulation[images, :, None, :, rows]
         flat = columns.flatten(4).flatten(1, 3)
         result = torch.baddbmm(start, kernel.expand(len(flat), -1, -1), flat)
@@ -63,9 +65,7 @@ def deform_conv_by_torch(
     return out
 
 
-_deform_conv = torch.library.custom_op(
-    "stvsr::deform_conv2d", deform_conv_by_torch, mutates_args=()
-)
+_deform_conv = Operator("deform_conv2d", deform_conv_by_torch)
 
 
 @_deform_conv.register_kernel("cuda")
@@ -91,9 +91,9 @@ def deform_conv_on_cuda(
 def _deform_conv_fake(
     image: Tensor, offset: Tensor, modulation: Tensor, weight: Tensor, bias: Tensor
 ) -> Tensor:
-    B, _, H, W = image.shape
+    h, W = offset.shape[-2:]
     return torch.empty(
-        (B, weight.shape[0], H, W),
+        (len(image), weight.shape[0], h, W),
         dtype=image.dtype,
         device=image.device,
         memory_format=torch.channels_last,
@@ -106,13 +106,13 @@ def deform_conv_backward_by_torch(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the five inputs in torch's own functions."""
     B, _, H, W = image.shape
-    G = offset.shape[1]
+    G, h = offset.shape[1], offset.shape[-2]
     kernel = weight.flatten(1).to(offset.dtype)
     grads = _deform_conv_grads(image, offset, modulation, weight)
     grad_image, grad_offset, grad_modulation, grad_weight, grad_bias = grads
-    for images, rows in chunks(B, H, W):
+    for images, rows in chunks(B, h, W):
         source = image[images].to(offset.dtype).unflatten(1, (G, -1))
-        points = Points.from_offset(offset, (images, rows))
+        points = Points.from_offset(offset, (images, rows), H)
         incoming = grad[images, :, rows].to(offset.dtype).flatten(2)
         factor = modulation[images, :, None, :, rows]
         sampled = points.sample(source)
@@ -135,9 +135,7 @@ def deform_conv_backward_by_torch(
     )
 
 
-_deform_conv_backward = torch.library.custom_op(
-    "stvsr::deform_conv2d_backward", deform_conv_backward_by_torch, mutates_args=()
-)
+_deform_conv_backward = Operator("deform_conv2d_backward", deform_conv_backward_by_torch)
 
 
 @_deform_conv_backward.register_kernel("cuda")

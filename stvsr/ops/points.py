@@ -44,10 +44,13 @@ class Points:
     size: tuple[int, int]
 
     @classmethod
-    def from_offset(cls, offset: Tensor, chunk: Chunk) -> "Points":
-        """Points of one chunk, from all images' offsets (B, G, K, 2, H, W) in pixels."""
+    def from_offset(cls, offset: Tensor, chunk: Chunk, height: int) -> "Points":
+        """Points of one chunk in images of H = `height` rows.
+
+        Offsets (B, G, K, 2, h, W), in pixels, are those of all images and of their first h rows.
+        """
         images, rows = chunk
-        size = (offset.shape[-2], offset.shape[-1])
+        size = (height, offset.shape[-1])
         dy, dx = offset[images, ..., rows, :].unbind(3)
         row = torch.arange(rows.start, rows.stop, device=offset.device, dtype=offset.dtype)
         column = torch.arange(size[1], device=offset.device, dtype=offset.dtype)

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from stvsr.ops.cuda import kernels_for
 from stvsr.ops.points import Points, chunks
 from stvsr.ops.precision import compute_dtype
+from stvsr.ops.registration import Operator
 
 
 def deformable_sample(image: Tensor, offset: Tensor, modulation: Tensor) -> Tensor:
@@ -15,11 +15,12 @@ def deformable_sample(image: Tensor, offset: Tensor, modulation: Tensor) -> Tens
 
     Args:
         image: (B, C, H, W), any floating type.
-        offset: (B, G, K, 2, H, W), (dy, dx) in pixels; C is a multiple of G.
-        modulation: (B, G, K, H, W), factors, usually in 0..1.
+        offset: (B, G, K, 2, h, W), (dy, dx) in pixels, for the first h <= H rows; C is a multiple
+            of G. For a band of rows further down, add its first row to dy.
+        modulation: (B, G, K, h, W), factors, usually in 0..1.
 
     Returns:
-        (B, C, K, H, W) in the image's type.
+        (B, C, K, h, W) in the image's type.
     """
     dtype = compute_dtype(image.dtype)
     sampled: Tensor = _sample(image, offset.to(dtype), modulation.to(dtype))
@@ -30,16 +31,17 @@ def sample_by_torch(image: Tensor, offset: Tensor, modulation: Tensor) -> Tensor
     """The operator in torch's own functions, for any device."""
     B, C, H, W = image.shape
     G, K = offset.shape[1:3]
-    out = image.new_empty(B, C, K, H, W)
-    for images, rows in chunks(B, H, W):
+    h = offset.shape[-2]
+    out = image.new_empty(B, C, K, h, W)
+    for images, rows in chunks(B, h, W):
         source = image[images].to(offset.dtype).unflatten(1, (G, -1))
-        sampled = Points.from_offset(offset, (images, rows)).sample(source)
+        sampled = Points.from_offset(offset, (images, rows), H).sample(source)
         sampled *= modulation[images, :, None, :, rows]
         out[images, :, :, rows] = sampled.flatten(1, 2)
     return out
 
 
-_sample = torch.library.custom_op("stvsr::deformable_sample", sample_by_torch, mutates_args=())
+_sample = Operator("deformable_sample", sample_by_torch)
 
 
 @_sample.register_kernel("cuda")
@@ -53,8 +55,7 @@ def sample_on_cuda(image: Tensor, offset: Tensor, modulation: Tensor) -> Tensor:
 
 @_sample.register_fake
 def _sample_fake(image: Tensor, offset: Tensor, modulation: Tensor) -> Tensor:
-    B, C, H, W = image.shape
-    return image.new_empty(B, C, offset.shape[2], H, W)
+    return image.new_empty(*image.shape[:2], offset.shape[2], *offset.shape[-2:])
 
 
 def sample_backward_by_torch(
@@ -62,12 +63,12 @@ def sample_backward_by_torch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of image, offset and modulation in torch's own functions."""
     B, _, H, W = image.shape
-    G = offset.shape[1]
+    G, h = offset.shape[1], offset.shape[-2]
     grads = _sample_grads(image, offset, modulation)
     grad_image, grad_offset, grad_modulation = grads
-    for images, rows in chunks(B, H, W):
+    for images, rows in chunks(B, h, W):
         source = image[images].to(offset.dtype).unflatten(1, (G, -1))
-        points = Points.from_offset(offset, (images, rows))
+        points = Points.from_offset(offset, (images, rows), H)
         incoming = grad[images, :, :, rows].to(offset.dtype).unflatten(1, (G, -1))
         grad_modulation[images, :, :, rows] = (incoming * points.sample(source)).sum(2)
         incoming = incoming * modulation[images, :, None, :, rows]
@@ -77,9 +78,7 @@ def sample_backward_by_torch(
     return grad_image.to(image.dtype), grad_offset, grad_modulation
 
 
-_sample_backward = torch.library.custom_op(
-    "stvsr::deformable_sample_backward", sample_backward_by_torch, mutates_args=()
-)
+_sample_backward = Operator("deformable_sample_backward", sample_backward_by_torch)
 
 
 @_sample_backward.register_kernel("cuda")

@@ -8,11 +8,11 @@ import triton.language as tl
 
 
 @triton.jit
-def position(offset, point, pixel, H, W, SIDE: tl.constexpr, mask):
-    """Where a point lies, [BLOCK] each: y and x in pixels, from one group's offsets (K, 2, HW)."""
-    here = offset + point * 2 * H * W + pixel
+def position(offset, point, pixel, h, H, W, SIDE: tl.constexpr, mask):
+    """Where a point lies, [BLOCK] each: y and x in pixels, from one group's offsets (K, 2, hW)."""
+    here = offset + point * 2 * h * W + pixel
     y = tl.load(here, mask=mask, other=0.0) + pixel // W + point // SIDE - SIDE // 2
-    x = tl.load(here + H * W, mask=mask, other=0.0) + pixel % W + point % SIDE - SIDE // 2
+    x = tl.load(here + h * W, mask=mask, other=0.0) + pixel % W + point % SIDE - SIDE // 2
     # a point further out counts as 0 just the same, and stays within an integer's range
     y = tl.minimum(tl.maximum(y, -2.0), H + 1.0)
     x = tl.minimum(tl.maximum(x, -2.0), W + 1.0)

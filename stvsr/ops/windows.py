@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stvsr.ops.precision import compute_dtype, without_autocast
+from stvsr.ops.registration import operator
 
 CHUNK_MAPS = 48
 """Attention maps (windows times heads) in memory at once; so few stay in a cache."""
@@ -41,7 +42,7 @@ def window_attention(qkv: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
     return mixed
 
 
-@torch.library.custom_op("stvsr::window_attention", mutates_args=())
+@operator("window_attention")
 @without_autocast
 def _attend(qkv: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
     mixed: Tensor = _attend_fake(qkv, bias, mask)
@@ -60,7 +61,7 @@ def _attend_fake(qkv: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
     return qkv.new_empty(W, L, E3 // 3)
 
 
-@torch.library.custom_op("stvsr::window_attention_backward", mutates_args=())
+@operator("window_attention_backward")
 @without_autocast
 def _attend_backward(
     grad: Tensor, qkv: Tensor, bias: Tensor, mask: Tensor | None

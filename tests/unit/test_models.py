@@ -1,6 +1,8 @@
 """Configurations, and what every model promises about its input and output."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -230,8 +232,23 @@ def test_without_gradients_parts_of_a_clip_give_what_the_whole_does(
     net, lr_clip = network(TINY[model]), clip(2, 3, 3, 16, 24)
     whole = net(lr_clip).detach()
     monkeypatch.setitem(parts.PART_PIXELS, "cpu", pixels)
+    monkeypatch.setattr(stdfa, "BAND_PIXELS", pixels)
     with torch.inference_mode():
         torch.testing.assert_close(net(lr_clip), whole)
+
+
+def test_a_network_that_only_runs_does_not_import_torch_s_compiler() -> None:
+    program = """
+import sys, torch
+from stvsr.models import StdanConfig, ZoomingSlowMoConfig, build_model
+with torch.inference_mode():
+    for config in (StdanConfig(preset="small"), ZoomingSlowMoConfig(preset="small")):
+        build_model(config)(torch.rand(1, 2, 3, 8, 8))
+print("torch._dynamo" in sys.modules)
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])

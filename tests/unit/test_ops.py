@@ -103,6 +103,30 @@ def test_the_size_of_a_chunk_changes_nothing(pixels: int, monkeypatch: pytest.Mo
         assert_equal_functions(*case)
 
 
+@pytest.mark.parametrize("case", ["sample, k = 5", "convolution", "attention, k = 3, T = 2"])
+def test_bands_of_rows_give_what_the_whole_gives(case: str) -> None:
+    operator, definition, tensors, rest = CASES[case]
+    attends = operator is ops.deformable_attention
+    where = 3 if attends else 1  # the offset; what follows it is the modulation
+
+    def in_bands(*inputs: Tensor) -> tuple[Tensor, ...]:
+        results = []
+        for rows in (slice(0, 2), slice(2, 3), slice(3, H)):
+            given = list(inputs)
+            for index in {0 if attends else where, where, where + 1}:
+                given[index] = given[index][..., rows, :]
+            given[where] = given[where] + torch.tensor([rows.start, 0])[:, None, None]
+            out = operator(*given, *rest)
+            results.append(out if isinstance(out, tuple) else (out,))
+        return tuple(torch.cat(parts, dim=-2) for parts in zip(*results, strict=True))
+
+    def whole(*inputs: Tensor) -> tuple[Tensor, ...]:
+        out = definition(*inputs, *rest)
+        return out if isinstance(out, tuple) else (out,)
+
+    assert_equal_functions(in_bands, whole, tensors, ())
+
+
 def test_channels_last_and_sliced_inputs_give_the_same() -> None:
     image, offset, modulation, weight, bias = convolution_inputs()
     expected = ops.modulated_deform_conv2d(image, offset, modulation, weight, bias)

@@ -15,7 +15,7 @@ pytest.importorskip("triton", reason="Triton has no package for this platform")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["sample", "convolution", "attention", "bf16"])
+@pytest.mark.parametrize("case", ["sample", "convolution", "attention", "band", "bf16"])
 def test_kernels_equal_the_torch_path_forward_and_backward(case: str) -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, case]
@@ -46,7 +46,7 @@ def test_kernels_compile_for_a_gpu_without_one(
     for name in function.arg_names:
         if name in constants:
             signature[name] = "constexpr"
-        elif name in {"N", "H", "W", "K"}:
+        elif name in {"N", "h", "H", "W", "K"}:
             signature[name] = "i32"
         elif name == "chosen":
             signature[name] = "*u8"
@@ -126,6 +126,27 @@ def check(case: str) -> None:
                     attention.attend_backward_by_torch,
                     [*grads, *inputs, chosen],
                 )
+        case "band":
+            rows = slice(0, 3)
+            image, *where = sampling_inputs(3, single)
+            given = [image, *(tensor[..., rows, :] for tensor in where)]
+            same(sampling.sample_on_cuda, sampling.sample_by_torch, given)
+            grad = numbers(*sampling.sample_by_torch(*given).shape, dtype=single)
+            same(
+                sampling.sample_backward_on_cuda,
+                sampling.sample_backward_by_torch,
+                [grad, *given],
+            )
+            query, key, value, *where = attention_inputs(3, single)
+            given = [query[..., rows, :], key, value, *(tensor[..., rows, :] for tensor in where)]
+            same(attention.attend_on_cuda, attention.attend_by_torch, [*given, 2], sets=2)
+            mixed, weight, chosen = attention.attend_by_torch(*given, 2)
+            grads = [numbers(*mixed.shape, dtype=single), numbers(*weight.shape, dtype=single)]
+            same(
+                attention.attend_backward_on_cuda,
+                attention.attend_backward_by_torch,
+                [*grads, *given, chosen],
+            )
         case "bf16":
             image, *where = sampling_inputs(3, single)
             given = [image.bfloat16(), *where]

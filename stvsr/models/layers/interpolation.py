@@ -1,10 +1,13 @@
 """Feature maps between frames, from their two neighbours."""
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from stvsr.models.layers.frames import as_clip, as_images
-from stvsr.models.layers.parts import by_images
+from stvsr.models.layers.parts import by_images, by_parts
 from stvsr.models.layers.pcd import PcdAlignment, Pyramid
 
 
@@ -18,8 +21,12 @@ class DeformableInterpolation(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, N, C, H, W) -> gaps (B, N-1, C, H, W); H and W multiples of 4."""
-        levels = (as_clip(level, len(frames)) for level in self.pyramid(as_images(frames)))
-        return align_neighbours(self.alignment, *levels)
+        levels = [
+            as_clip(level, len(frames)).unbind(1) for level in self.pyramid(as_images(frames))
+        ]
+        pairs = list(itertools.pairwise(range(frames.shape[1])))
+        gaps = align_pairs(self.alignment, levels, pairs)
+        return as_clip(gaps, len(pairs)).transpose(0, 1)
 
 
 class Blending(nn.Module):
@@ -35,13 +42,28 @@ class Blending(nn.Module):
         return as_clip(self.fusion(as_images(neighbours)), len(frames))
 
 
-def align_neighbours(alignment: nn.Module, *levels: Tensor) -> Tensor:
-    """Align each two neighbours, all in one batch: levels (B, N, C, h, w) -> (B, N-1, C, H, W)."""
+def align_pairs(
+    alignment: nn.Module, levels: Sequence[Sequence[Tensor]], pairs: Sequence[tuple[int, int]]
+) -> Tensor:
+    """Align the first frame of each pair with the second, many pairs in one batch.
 
-    def align(*pairs: Tensor) -> Tensor:
-        aligned: Tensor = alignment(pairs[:3], pairs[3:])
+    Args:
+        alignment: takes two maps' levels.
+        levels: of each level, each frame's map (B, C, h, w).
+        pairs: two frames' indexes each.
+
+    Returns:
+        The maps between them, pair by pair: (len(pairs) * B, C, H, W).
+    """
+
+    def align(*maps: Tensor) -> Tensor:
+        aligned: Tensor = alignment(maps[:3], maps[3:])
         return aligned
 
-    first = [as_images(level[:, :-1]) for level in levels]
-    second = [as_images(level[:, 1:]) for level in levels]
-    return as_clip(by_images(align, *first, *second), len(levels[0]))
+    def some(part: slice) -> Tensor:
+        sides = zip(*pairs[part], strict=True)
+        maps = (torch.cat([level[i] for i in side]) for side in sides for level in levels)
+        return by_images(align, *maps)
+
+    frame = levels[0][0]
+    return by_parts(some, len(pairs), frame[:, 0].numel(), frame.device)

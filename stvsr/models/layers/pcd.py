@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvsr.models.layers.frames import Levels, as_clip, as_images
-from stvsr.models.layers.parts import by_images
+from stvsr.models.layers.parts import by_images, by_rows, cut, from_row, with_halo
 from stvsr.ops import modulated_deform_conv2d
 
 POINTS = 9
@@ -89,8 +89,15 @@ class DeformableConv2d(nn.Module):
 
     def forward(self, source: Tensor, features: Tensor) -> Tensor:
         """Convolve `source` (B, C, H, W) at the points that `features` (B, C, H, W) give."""
-        offset, modulation = self.conv_offset(features)
-        return modulated_deform_conv2d(source, offset, modulation, self.weight, self.bias)
+
+        def some(rows: slice) -> Tensor:
+            around, inner = with_halo(rows, 1)
+            offset, modulation = self.conv_offset(cut(features, around))
+            offset = from_row(cut(offset, inner), rows.start)
+            modulation = cut(modulation, inner)
+            return modulated_deform_conv2d(source, offset, modulation, self.weight, self.bias)
+
+        return by_rows(some, source)
 
 
 class PcdLevel(nn.Module):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
 
+import torch
 from torch.utils.checkpoint import checkpoint
 
 KEPT_NUMBERS = 1 << 25
@@ -15,5 +16,7 @@ Result = TypeVar("Result")
 
 def recomputed(function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
     """Call `function`, which draws no random numbers, without keeping its intermediate results."""
+    if not torch.is_grad_enabled():  # torch's function would import its compiler: 150 MiB
+        return function(*arguments)
     result: Result = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
     return result

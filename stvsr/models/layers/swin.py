@@ -7,6 +7,7 @@ Sources: Swin Transformer (arXiv 2103.14030); the stage as STDAN uses it (arXiv 
 import torch
 from torch import Tensor, nn
 
+from stvsr.models.layers.parts import by_parts, by_rows
 from stvsr.models.layers.pcd import conv3x3
 from stvsr.models.layers.recompute import KEPT_NUMBERS, recomputed
 from stvsr.ops import window_attention
@@ -103,8 +104,11 @@ class SwinBlock(nn.Module):
         return result
 
     def _feed_forward(self, tokens: Tensor) -> Tensor:
-        mixed: Tensor = self.mlp(self.norm2(tokens))
-        return mixed
+        def some(rows: slice) -> Tensor:
+            mixed: Tensor = self.mlp(self.norm2(tokens[:, rows]))
+            return mixed.permute(0, 3, 1, 2)
+
+        return by_rows(some, tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class DropPath(nn.Module):
@@ -142,9 +146,16 @@ class WindowAttention(nn.Module):
         B, H, W, _ = tokens.shape
         if self.shift:
             tokens = tokens.roll((-self.shift, -self.shift), (1, 2))
-        qkv = self.qkv(_to_windows(tokens))
-        mixed = window_attention(qkv, self._bias(), mask if self.shift else None)
-        tokens = _from_windows(self.proj(mixed), B, H, W)
+        windows, bias = _to_windows(tokens), self._bias()
+
+        def some(part: slice) -> Tensor:
+            masks = _masks_of(mask, part) if self.shift else None
+            mixed = window_attention(self.qkv(windows[part]), bias, masks)
+            attended: Tensor = self.proj(mixed)
+            return attended
+
+        attended = by_parts(some, len(windows), WINDOW * WINDOW, windows.device)
+        tokens = _from_windows(attended, B, H, W)
         if self.shift:
             tokens = tokens.roll((self.shift, self.shift), (1, 2))
         return tokens
@@ -152,6 +163,13 @@ class WindowAttention(nn.Module):
     def _bias(self) -> Tensor:
         """The relative-position bias, (heads, L, L)."""
         return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+
+
+def _masks_of(mask: Tensor, windows: slice) -> Tensor:
+    """The masks (b, L, L) of some of all images' windows; of all, one image's are enough."""
+    if windows.start == 0 and windows.stop % len(mask) == 0:
+        return mask
+    return mask[torch.arange(windows.start, windows.stop, device=mask.device) % len(mask)]
 
 
 def _to_windows(tokens: Tensor) -> Tensor:

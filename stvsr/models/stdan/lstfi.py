@@ -3,11 +3,13 @@
 `D` is the two directions of time: every step handles the sequence and its reverse in one batch.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
 from stvsr.models.layers.frames import as_clip, as_images
-from stvsr.models.layers.interpolation import align_neighbours
+from stvsr.models.layers.interpolation import align_pairs
 from stvsr.models.layers.pcd import PcdAlignment, Pyramid, StateAlignment, conv3x3, lrelu
 
 
@@ -26,16 +28,32 @@ class LSTFI(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, N, C, H, W) -> gaps (B, N-1, C, H, W); H and W multiples of 4."""
-        levels = [as_clip(level, len(frames)) for level in self.pyramid(as_images(frames))]
-        # the alignment does not depend on the state: all gaps, both ways, in one batch
-        both_ways = [torch.cat([level, level.flip(1)]) for level in levels]
-        short_term = align_neighbours(self.alignment, *both_ways)
-        forward, backward = self._recur(short_term).chunk(2)
-        gaps = self.fusion(as_images(torch.cat([forward, backward.flip(1)], dim=2)))
-        return as_clip(gaps, len(frames))
+        steps = self._recur(self._align(frames))
+        by_direction = [step.chunk(2) for step in steps]
+        gaps = [
+            self.fusion(torch.cat([forward, backward], dim=1))
+            for (forward, _), (_, backward) in zip(
+                by_direction, reversed(by_direction), strict=True
+            )
+        ]
+        return torch.stack(gaps, dim=1)
 
-    def _recur(self, short_term: Tensor) -> Tensor:
-        """Run the cell along the gaps of both directions: (D * B, N-1, C, H, W) -> the same."""
+    def _align(self, frames: Tensor) -> Tensor:
+        """Each gap from its neighbours, in the order of time and against it: (D * B, N-1, ...).
+
+        That does not depend on the state, so all gaps are aligned both ways in one batch.
+        """
+        levels = [
+            as_clip(level, len(frames)).unbind(1) for level in self.pyramid(as_images(frames))
+        ]
+        forth = list(itertools.pairwise(range(frames.shape[1])))
+        back = [(second, first) for first, second in reversed(forth)]
+        aligned = align_pairs(self.alignment, levels, [*forth, *back])
+        by_direction: Tensor = aligned.unflatten(0, (2, len(forth), -1))
+        return by_direction.transpose(1, 2).flatten(0, 1)
+
+    def _recur(self, short_term: Tensor) -> list[Tensor]:
+        """Run the cell along the gaps of both directions: each step's (D * B, C, H, W)."""
         levels = self.state_alignment.levels_by_step(short_term)
         state = torch.zeros_like(levels[0][0])
         results: list[Tensor] = []
@@ -44,4 +62,4 @@ class LSTFI(nn.Module):
                 state = self.next_state2(lrelu(self.next_state1(results[-1])))
             aligned = self.state_alignment(features, state)
             results.append(self.join_state(torch.cat([aligned, features[0]], dim=1)))
-        return torch.stack(results, dim=1)
+        return results

@@ -3,6 +3,7 @@
 `n` is the number of other frames in a chunk, `K` = k * k the points sampled per pixel.
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvsr.models.layers.frames import as_clip, as_images
+from stvsr.models.layers.parts import by_parts, by_rows, cut, from_row, with_halo
 from stvsr.models.layers.pcd import OffsetConv, conv3x3, lrelu
 from stvsr.models.layers.recompute import KEPT_NUMBERS, recomputed
 from stvsr.ops import deformable_attention
@@ -17,17 +19,21 @@ from stvsr.ops import deformable_attention
 CHUNK_PIXELS = 65536
 """Pixels, over clips and pairs of frames, whose offsets are in memory at once."""
 
+BAND_PIXELS = 8192
+"""The same where no gradient is wanted."""
+
+
+HALO = 3
+"""Rows above and below a band that its offsets depend on: those of three convolutions."""
+
 
 class Maps(NamedTuple):
-    """What aggregation needs of each frame: T maps (B, E, H, W) of each kind."""
+    """What aggregation needs of each frame again and again: maps (B, E, H, W) of each kind."""
 
-    query: tuple[Tensor, ...]
     key: tuple[Tensor, ...]
     value: tuple[Tensor, ...]
-    from_query: tuple[Tensor, ...]
-    """The query's share of the offset features."""
     from_key: tuple[Tensor, ...]
-    """The key's share of the offset features."""
+    """The key's share of the offset features; empty where it is made anew for each pair."""
 
 
 class DeformedPoints(nn.Module):
@@ -40,11 +46,15 @@ class DeformedPoints(nn.Module):
         self.conv_offset = OffsetConv(embedding, groups, k * k)
         self.numbers_kept = 5 * embedding + 4 * groups * k * k
 
-    def prepare(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Each frame's shares of `offset_conv1`, which is linear in [query, key]."""
-        for_query, for_key = self.offset_conv1.weight.chunk(2, dim=1)
-        from_query = F.conv2d(query, for_query, self.offset_conv1.bias, padding=1)
-        return from_query, F.conv2d(key, for_key, padding=1)
+    def from_query(self, query: Tensor) -> Tensor:
+        """The query's share of `offset_conv1`, which is linear in [query, key]."""
+        weight = self.offset_conv1.weight.chunk(2, dim=1)[0]
+        return F.conv2d(query, weight, self.offset_conv1.bias, padding=1)
+
+    def from_key(self, key: Tensor) -> Tensor:
+        """The key's share of `offset_conv1`."""
+        key = key.contiguous(memory_format=torch.channels_last)
+        return F.conv2d(key, self.offset_conv1.weight.chunk(2, dim=1)[1], padding=1)
 
     def forward(self, from_query: Tensor, from_keys: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Shares (B, E, H, W) -> offsets (B, n, G, K, 2, H, W), modulations (B, n, G, K, H, W)."""
@@ -66,9 +76,13 @@ class FixedPoints(nn.Module):
         self.points = k * k
         self.numbers_kept = 3 * embedding + 3 * k * k
 
-    def prepare(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Nothing needs preparing."""
-        return query, key
+    def from_query(self, query: Tensor) -> Tensor:
+        """Nothing depends on it."""
+        return query
+
+    def from_key(self, key: Tensor) -> Tensor:
+        """Nothing depends on it."""
+        return key
 
     def forward(self, from_query: Tensor, from_keys: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Offsets 0 (B, n, 1, K, 2, H, W) and modulations 1 (B, n, 1, K, H, W)."""
@@ -80,8 +94,10 @@ class FixedPoints(nn.Module):
 class STDFA(nn.Module):
     """Each frame gathers from every other one by deformable attention, then mixes over time.
 
-    Memory is bounded by `CHUNK_PIXELS`, not by the number of pairs: a chunk of pairs is mixed
-    into one map before the next begins, and computed again in the backward pass.
+    Memory is bounded by a chunk, not by the number of pairs: a chunk of pairs is mixed into one map
+    before the next begins. With gradients a chunk has `CHUNK_PIXELS` and is computed again in the
+    backward pass; without, it is a band of `BAND_PIXELS`, and keys and values alone are kept of all
+    frames.
     """
 
     def __init__(
@@ -98,52 +114,110 @@ class STDFA(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, T, C, H, W) -> (B, T, C, H, W); T >= 2."""
-        return frames + torch.stack(self._aggregate(frames), dim=1)
+        by_frame = frames.transpose(0, 1)
+        T, pixels = len(by_frame), frames[:, 0, 0].numel()
+        maps = self._project(by_frame)
 
-    def _aggregate(self, frames: Tensor) -> list[Tensor]:
-        """What each frame gains, (B, C, H, W); the maps, the most of the memory, end with it."""
-        maps = self._project(frames)
-        T = frames.shape[1]
-        return [self.conv_last(self._gather(maps, i, T)) for i in range(T)]
+        def some(part: slice) -> Tensor:
+            new = [
+                by_frame[i] + self.conv_last(self._gather(by_frame[i], maps, i))
+                for i in range(part.start, part.stop)
+            ]
+            return torch.cat(new)
 
-    def _project(self, frames: Tensor) -> Maps:
-        pixels = self.conv_first(as_images(frames)).permute(0, 2, 3, 1)
-        query, key, value = (
-            project(pixels).permute(0, 3, 1, 2)
-            for project in (self.to_query, self.to_key, self.to_value)
-        )
-        from_query, from_key = self.points.prepare(query, key)
-        by_frame = (
-            as_clip(images, len(frames)).unbind(1)
-            for images in (query, key, value, from_query, from_key)
-        )
-        return Maps(*by_frame)
+        return as_clip(by_parts(some, T, pixels, frames.device), T).transpose(0, 1)
 
-    def _gather(self, maps: Maps, i: int, T: int) -> Tensor:
+    def _project(self, by_frame: Tensor) -> Maps:
+        """(T, B, C, H, W) -> the maps of each frame."""
+        T, pixels = len(by_frame), by_frame[0, :, 0].numel()
+
+        def some(part: slice) -> Tensor:
+            pixels = self._embed(as_images(by_frame[part]))
+            key, value = (as_clip(_as_image(to(pixels)), len(by_frame[part])) for to in projections)
+            return torch.stack([key, value], dim=1).flatten(0, 2)
+
+        projections = (self.to_key, self.to_value)
+        maps = as_clip(by_parts(some, T, pixels, by_frame.device), T)
+        key, value = maps.unflatten(1, (2, -1)).unbind(1)
+        from_key: tuple[Tensor, ...] = ()
+        if torch.is_grad_enabled():
+            from_key = as_clip(self.points.from_key(key.flatten(0, 1)), T).unbind(0)
+        return Maps(key.unbind(0), value.unbind(0), from_key)
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> pixels (B, H, W, E)."""
+        pixels: Tensor = self.conv_first(images).permute(0, 2, 3, 1)
+        return pixels
+
+    def _gather(self, frame: Tensor, maps: Maps, i: int) -> Tensor:
         """Mix the values of all frames but `i` for frame `i`'s pixels (eqs 8-9): (B, E, H, W)."""
-        others = [j for j in range(T) if j != i]
-        length = max(1, CHUNK_PIXELS // maps.query[i][:, 0].numel())
-        chunks = [others[start : start + length] for start in range(0, len(others), length)]
-        if self._keeps(maps):
-            parts = [self._attend(maps, i, chunk) for chunk in chunks]
-        else:
-            parts = [recomputed(self._attend, maps, i, chunk) for chunk in chunks]
-        return _mix(*(torch.stack(part, dim=1) for part in zip(*parts, strict=True)))[0]
+        query = _as_image(self.to_query(self._embed(frame)))
+        others = [j for j in range(len(maps.key)) if j != i]
+
+        def some(rows: slice) -> Tensor:
+            return self._gather_rows(query, maps, others, rows)
+
+        return by_rows(some, query, BAND_PIXELS)
+
+    def _gather_rows(self, query: Tensor, maps: Maps, others: list[int], rows: slice) -> Tensor:
+        from_query = self.points.from_query(cut(query, with_halo(rows, HALO)[0]))
+        query = cut(query, rows)
+        pixels = CHUNK_PIXELS if torch.is_grad_enabled() else BAND_PIXELS
+        length = max(1, pixels // query[:, 0].numel())
+        attend = self._attend if self._keeps(maps) else self._attend_recomputed
+        parts = (
+            attend(query, from_query, maps, others[start : start + length], rows)
+            for start in range(0, len(others), length)
+        )
+        return functools.reduce(_mix_parts, parts)[0]
 
     def _keeps(self, maps: Maps) -> bool:
         """Whether the intermediate results of all pairs together are small enough to be kept."""
-        T = len(maps.query)
-        return T * (T - 1) * self.points.numbers_kept * maps.query[0][:, 0].numel() <= KEPT_NUMBERS
+        T = len(maps.key)
+        return T * (T - 1) * self.points.numbers_kept * maps.key[0][:, 0].numel() <= KEPT_NUMBERS
 
-    def _attend(self, maps: Maps, i: int, others: list[int]) -> tuple[Tensor, Tensor]:
-        """Frame `i`'s mix (B, E, H, W) of some others, and the mix's log weight (B, H, W)."""
-        offset, modulation = self.points(maps.from_query[i], [maps.from_key[j] for j in others])
-        key = torch.stack([maps.key[j] for j in others], dim=1)
-        value = torch.stack([maps.value[j] for j in others], dim=1)
+    def _attend(
+        self, query: Tensor, from_query: Tensor, maps: Maps, others: list[int], rows: slice
+    ) -> tuple[Tensor, Tensor]:
+        """Some rows' mix (B, E, h, W) of some other frames, and the mix's log weight (B, h, W)."""
+        around, inner = with_halo(rows, HALO)
+        if maps.from_key:
+            from_keys = [maps.from_key[j] for j in others]
+        else:
+            from_keys = [self.points.from_key(cut(maps.key[j], around)) for j in others]
+        offset, modulation = self.points(from_query, from_keys)
         mixed, weight = deformable_attention(
-            maps.query[i], key, value, offset, modulation, self.kept
+            query,
+            _together([maps.key[j] for j in others]),
+            _together([maps.value[j] for j in others]),
+            from_row(cut(offset, inner), rows.start),
+            cut(modulation, inner),
+            self.kept,
         )
         return _mix(mixed, weight)
+
+    def _attend_recomputed(
+        self, query: Tensor, from_query: Tensor, maps: Maps, others: list[int], rows: slice
+    ) -> tuple[Tensor, Tensor]:
+        return recomputed(self._attend, query, from_query, maps, others, rows)
+
+
+def _mix_parts(
+    first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The mix, and its log weight, of two."""
+    values, weights = (torch.stack(pair, dim=1) for pair in zip(first, second, strict=True))
+    return _mix(values, weights)
+
+
+def _together(maps: list[Tensor]) -> Tensor:
+    """Maps (B, E, H, W) of n frames -> (B, n, E, H, W), without a copy where n is 1."""
+    return torch.stack(maps, dim=1) if len(maps) > 1 else maps[0][:, None]
+
+
+def _as_image(pixels: Tensor) -> Tensor:
+    """(B, H, W, E) -> (B, E, H, W)."""
+    return pixels.permute(0, 3, 1, 2)
 
 
 def _mix(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

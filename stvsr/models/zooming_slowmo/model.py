@@ -5,7 +5,7 @@ import math
 from torch import Tensor, nn
 
 from stvsr.models.base import StvsrModel
-from stvsr.models.layers.frames import as_clip, as_images, interleave
+from stvsr.models.layers.frames import as_clip, interleave
 from stvsr.models.layers.interpolation import Blending, DeformableInterpolation
 from stvsr.models.layers.parts import by_bands, by_images
 from stvsr.models.layers.pcd import DeformableConv2d, conv3x3, lrelu, zero_conv3x3
@@ -46,11 +46,11 @@ class ZoomingSlowMo(StvsrModel):
 
     def extract(self, lr_clip: Tensor) -> Tensor:
         """Features (B, N, C, H, W) of each input frame."""
-        return as_clip(by_images(self._extract, as_images(lr_clip)), len(lr_clip))
+        return as_clip(by_images(self._extract, lr_clip.flatten(0, 1)), len(lr_clip))
 
     def reconstruct(self, frames: Tensor) -> Tensor:
         """Pictures (B, T, 3, 4H, 4W) from features (B, T, C, H, W)."""
-        features = by_images(self.reconstruction, as_images(frames))
+        features = by_images(self.reconstruction, frames.flatten(0, 1))
         return as_clip(by_bands(self._enlarge, features, halo=2, scale=self.scale), len(frames))
 
     def _extract(self, images: Tensor) -> Tensor:
