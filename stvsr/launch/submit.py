@@ -81,7 +81,6 @@ def run_as_job(address: str, verb: str, arguments: Sequence[str], params: Params
             job = _submit(client, entrypoint, f"stvsr-{verb}-{uuid.uuid4().hex[:8]}", folder)
     except REFUSALS as error:
         raise ServiceError(f"{address}: does not take the job ({_first_line(error)})") from None
-    logger.info("job %s runs at %s; its log follows", job, dashboard)
     status = _accompany(client, job, dashboard)
     if status == 0 and not out.exists():
         logger.warning("%s: written on the cluster's storage, which this machine does not see", out)
@@ -158,9 +157,12 @@ def _unreachable(address: str, error: BaseException) -> ServiceError:
 def _accompany(client: JobSubmissionClient, job: str, dashboard: str) -> int:
     """Show a job's log to its end, or until Ctrl-C says otherwise; returns the exit status."""
     log = _Log(client, job)
-    asked = False
+    asked = announced = False
     while True:
         try:
+            if not announced:  # here, where a Ctrl-C that answers it is heard
+                announced = True
+                logger.info("job %s runs at %s; its log follows", job, dashboard)
             log.follow()
             break
         except KeyboardInterrupt:
