@@ -1,5 +1,8 @@
 """Tiny synthetic clips in Vimeo-90K's layout."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -37,3 +40,15 @@ def write_tiny_source(folder: Path, train: int = TINY_TRAIN, test: int = TINY_TE
     )
     write_record(folder, record)
     return folder
+
+
+@contextmanager
+def held_up(source: Path, clip: str) -> Iterator[None]:
+    """While the block runs, whoever packs the clip waits for its last frame, for ever."""
+    frame = frame_path(source, clip, 7)
+    aside = frame.rename(frame.with_name("aside"))
+    os.mkfifo(frame)
+    try:
+        yield
+    finally:
+        aside.rename(frame)

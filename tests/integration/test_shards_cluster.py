@@ -1,22 +1,21 @@
 """`stvsr shard` on a Ray cluster of two nodes: the same bytes, whatever dies on the way."""
 
-import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
 import pytest
-from tiny_clips import write_tiny_source
-from tiny_project import started, stvsr, wait_until
+from tiny_clips import held_up, write_tiny_source
+from tiny_project import DEADLINE_S, started, stvsr, wait_until
 from two_nodes import Nodes, two_nodes
 
 from stvsr.core.errors import ShardError
 from stvsr.core.files import sha256_of
 from stvsr.data.degrade import DegradationConfig
 from stvsr.data.index import IndexConfig, build_index
-from stvsr.data.layout import frame_path, read_clip_list, split_list
+from stvsr.data.layout import read_clip_list, split_list
 from stvsr.data.shards import ShardsConfig, plan_shards, write_shards
 from stvsr.launch.shards import build_on_node
 
@@ -63,17 +62,10 @@ def shards_of(project: Path) -> int:
     return len(list((project / "data/shards/train").glob("*.idx")))
 
 
-@contextmanager
-def held_up(index: Path) -> Iterator[None]:
-    """While the block runs, whoever reads one frame of the last clip waits for ever."""
+def last_held_up(index: Path) -> AbstractContextManager[None]:
+    """While the block runs, the last shard is not written."""
     *_, last = read_clip_list(split_list(index.parent / "source", "train"))
-    frame = frame_path(index.parent / "source", last, 7)
-    aside = frame.rename(frame.with_name("aside"))
-    os.mkfifo(frame)
-    try:
-        yield
-    finally:
-        aside.rename(frame)
+    return held_up(index.parent / "source", last)
 
 
 def busy_workers() -> list[psutil.Process]:
@@ -95,11 +87,12 @@ def test_a_task_whose_worker_dies_is_done_again_and_the_bytes_are_those_of_one_m
 ) -> None:
     environment = cluster.environment | {"RAY_ADDRESS": cluster.address}
     with started(project, "shard", "train", **environment) as process:
-        with held_up(index):
+        with last_held_up(index):
             wait_for_all_but_the_last(project)
-        (worker,) = busy_workers()
+            (worker,) = busy_workers()
+            worker.suspend()  # else it could end between the frame's return and the blow
         worker.kill()
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, output
     assert hashes(project / "data/shards/train") == written_here
 
@@ -108,10 +101,10 @@ def test_ctrl_c_ends_the_tasks_and_the_same_command_goes_on(
     cluster: Nodes, project: Path, index: Path, written_here: dict[str, str]
 ) -> None:
     environment = cluster.environment | {"RAY_ADDRESS": cluster.address}
-    with held_up(index), started(project, "shard", "train", **environment) as process:
+    with last_held_up(index), started(project, "shard", "train", **environment) as process:
         wait_for_all_but_the_last(project)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=DEADLINE_S)
         assert busy_workers() == []
     assert process.returncode == 130, output
     refusal = "stvsr shard: interrupted; run the same command again to go on"

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
-from tiny_clips import write_tiny_source
+from tiny_clips import held_up, write_tiny_source
 
 from stvsr.core.errors import ShardError
 from stvsr.core.files import sha256_of
@@ -29,23 +30,16 @@ def whole_shards(out: Path) -> dict[str, int]:
 
 
 def wait_until(happened: Callable[[], bool], what: str) -> None:
-    for _ in range(6000):
-        if happened():
-            return
+    deadline = time.monotonic() + 600
+    while not happened():
+        assert time.monotonic() < deadline, f"waited ten minutes for {what}"
         time.sleep(0.01)
-    pytest.fail(f"waited a minute for {what}")
 
 
-def children_of(pid: int) -> list[int]:
-    task = Path(f"/proc/{pid}/task/{pid}/children")
-    children = [int(child) for child in task.read_text().split()] if task.exists() else []
-    return children + [grandchild for child in children for grandchild in children_of(child)]
-
-
-def is_running(pid: int) -> bool:
+def is_running(process: psutil.Process) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 
@@ -60,12 +54,13 @@ def test_a_killed_run_goes_on_with_the_shards_that_are_whole(
     run = multiprocessing.get_context("spawn").Process(
         target=write_singles, args=(many_index, out, workers)
     )
-    run.start()
-    wait_until(lambda: len(whole_shards(out)) >= 2, "two shards")
-    family = children_of(run.pid)
-    os.kill(run.pid, signal.SIGKILL)
-    run.join()
-    wait_until(lambda: not any(map(is_running, family)), "the workers to end with their parent")
+    with held_up(many_index.parent / "source", "00007/0001"):  # so it cannot end before the kill
+        run.start()
+        wait_until(lambda: len(whole_shards(out)) >= 2, "two shards")
+        family = psutil.Process(run.pid).children(recursive=True)
+        os.kill(run.pid, signal.SIGKILL)
+        run.join()
+        wait_until(lambda: not any(map(is_running, family)), "the workers to end with their parent")
 
     kept = whole_shards(out)
     assert 2 <= len(kept) < 60
@@ -126,7 +121,7 @@ def test_a_disk_that_fills_up_leaves_whole_shards_and_the_same_call_goes_on(
 
 @pytest.fixture(scope="module")
 def many_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 clips, so that a kill after two shards comes long before the last."""
+    """60 clips: more than are under way when the clip is reached that is held up."""
     folder = tmp_path_factory.mktemp("many")
     build_index(write_tiny_source(folder / "source", 60, 1), folder / "index", IndexConfig())
     return folder / "index"
