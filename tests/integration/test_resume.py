@@ -26,19 +26,26 @@ PAUSED = TINY.model_copy(update={"steps": 60})
 PAUSE = 0.005
 
 
+PATIENCE_S = 600
+"""How long a process may take on a busy machine."""
+
+
 @pytest.fixture(scope="module")
 def processes():
     """A fork server; it looks for modules where PYTHONPATH says, not where this process does.
 
-    torch._dynamo is what the first optimizer of a process imports, for seconds.
+    torch._dynamo is what the first optimizer of a process imports, for seconds. A process has one
+    fork server: that of another test, which has imported none of this, ends first.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch._dynamo", "tiny_training", __name__])
+    forkserver._forkserver._stop()
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         environment.setenv("OMP_NUM_THREADS", "1")
         forkserver.ensure_running()
-    return context
+    yield context
+    forkserver._forkserver._stop()
 
 
 def start(processes, work, *args):
@@ -47,8 +54,8 @@ def start(processes, work, *args):
     return process
 
 
-def finish(process, timeout=60):
-    process.join(timeout)
+def finish(process):
+    process.join(PATIENCE_S)
     assert process.exitcode is not None, "the process hangs"
     return process.exitcode
 
@@ -148,9 +155,10 @@ def test_sigterm_saves_a_checkpoint_and_says_how_to_go_on(processes, tmp_path):
     said, answer = processes.Pipe(duplex=False)
     folder = tmp_path / "run"
     process = start(processes, train_until_signal, folder, answer)
+    answer.close()  # it is the process's alone: when that ends, there is nothing more to receive
     assert said.recv() == "step"
     os.kill(process.pid, signal.SIGTERM)
-    assert finish(process, 10) == 0
+    assert finish(process) == 0
     assert "run the same command again to go on" in said.recv()
     steps = Checkpoints(folder / "checkpoints").steps()
     assert steps
