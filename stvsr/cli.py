@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stvsr.core.errors import StvsrError
+from stvsr.core.errors import LeaveAtOnceError, StvsrError
 from stvsr.core.files import only_writer
 from stvsr.core.log import set_up_logging
 
@@ -40,10 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_up_logging()
     try:
         options.run(options)
+    except LeaveAtOnceError as error:
+        _refuse(options.verb, _without_fresh(options, str(error)))
+        sys.stderr.flush()
+        os._exit(error.status)
     except StvsrError as error:
-        return _refuse(options.verb, str(error))
+        return _refuse(options.verb, _without_fresh(options, str(error)))
     except KeyboardInterrupt:
-        _refuse(options.verb, "interrupted; run the same command again to go on")
+        text = _without_fresh(options, "interrupted; run the same command again to go on")
+        _refuse(options.verb, text)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -60,6 +65,13 @@ def _refuse(verb: str, text: str) -> int:
     for line in text.splitlines():
         sys.stderr.write(f"stvsr {verb}: {line}\n")
     return 1
+
+
+def _without_fresh(options: argparse.Namespace, text: str) -> str:
+    """A remedy that the very same command would turn into a loss: it would start anew."""
+    if not getattr(options, "fresh", False):
+        return text
+    return text.replace("the same command", "the same command without --fresh")
 
 
 def _fetch(options: argparse.Namespace) -> None:

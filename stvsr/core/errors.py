@@ -29,5 +29,17 @@ class TrainingError(StvsrError):
     """Training cannot start or cannot go on."""
 
 
+class LeaveAtOnceError(TrainingError):
+    """Training was left while a thread still waits for it: the process has to end with this.
+
+    Attributes:
+        status: the exit status.
+    """
+
+    def __init__(self, text: str, status: int = 1) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 class ServiceError(StvsrError):
     """A server or a cluster (MLflow, Ray, Prefect) does not answer or refuses."""

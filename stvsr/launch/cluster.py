@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 import ray
 import torch
+from ray.exceptions import RayError
 
-from stvsr.core.errors import ServiceError, TrainingError
+from stvsr.core.errors import LeaveAtOnceError, ServiceError, TrainingError
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,17 @@ POLL_SECONDS = "0.2"
 
 KNOCK_SECONDS = 5
 """How long a port may take to answer before the cluster counts as dead."""
+
+TOKEN = "with token auth, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+"""What there is to do where a cluster refuses whoever has not its token."""
+
+_ADDRESS = re.compile(
+    r"(?:(?P<scheme>\w+)://)?(?:[^\s/@]+@)?"
+    r"(?P<host>\[[\da-fA-F:.]+\]|[^\s/@:\[\]]+)(?::(?P<port>\d+))?(?:/\S*)?"
+)
+
+_PORTS = {"http": 80, "https": 443}
+"""The port that an address without one means, by its scheme."""
 
 DRIVER_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_SECONDS,
@@ -54,7 +66,8 @@ def cluster(address: str | None = None, *, dashboard: bool = False) -> Iterator[
         if address and address.startswith(("http://", "https://")):
             raise ValueError("that is a dashboard, to which `train` and `tune` submit jobs")
         if address:
-            knock(address)
+            if address not in ("auto", "local"):
+                knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
@@ -65,16 +78,20 @@ def cluster(address: str | None = None, *, dashboard: bool = False) -> Iterator[
                 logging_level=logging.ERROR,
                 object_store_memory=OBJECT_STORE_BYTES,
             )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, RayError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
-        remedy = "start that cluster, or name another" if named else "see `stvsr doctor`"
+        remedy = f"start that cluster, or name another; {TOKEN}" if named else "see `stvsr doctor`"
         raise ServiceError(
             f"{named or 'a local Ray cluster'}: cannot be reached ({reason}); {remedy}"
         ) from None
     try:
         yield
-    finally:
+    except LeaveAtOnceError:
+        raise  # a thread still waits for Ray, which would end this process before it said why
+    except BaseException:
         ray.shutdown()
+        raise
+    ray.shutdown()
 
 
 def name_address(address: str | None) -> str:
@@ -84,11 +101,18 @@ def name_address(address: str | None) -> str:
 
 
 def knock(address: str) -> None:
-    """Raise OSError where nothing listens at [SCHEME://]HOST:PORT; Ray would try for minutes."""
-    named = re.fullmatch(r"(?:\w+://)?(?P<host>[^/]+):(?P<port>\d+)/?", address)
-    if named:
-        place = (named["host"].strip("[]"), int(named["port"]))
-        socket.create_connection(place, KNOCK_SECONDS).close()
+    """Refuse what is no [SCHEME://]HOST:PORT and where nobody listens; Ray would try for minutes.
+
+    Raises:
+        ValueError: the address has no host or no port.
+        OSError: nothing listens there.
+    """
+    named = _ADDRESS.fullmatch(address)
+    port = named and (named["port"] or _PORTS.get(named["scheme"]))
+    if not named or not port:
+        raise ValueError("that names no HOST:PORT")
+    place = (named["host"].strip("[]"), int(port))
+    socket.create_connection(place, KNOCK_SECONDS).close()
 
 
 def worker_resources(workers: int, fewest: int | None = None) -> dict[str, float]:

@@ -21,13 +21,14 @@ def refuse_unshared_storage(job: TrainJob) -> None:
     """Have each other node of the connected cluster look for what this one sees.
 
     Raises:
-        TrainingError: a node does not see the run's folder or the shards, or sees others.
+        TrainingError: a node does not see the folder of runs or the shards, or sees others.
     """
     here = ray.get_runtime_context().get_node_id()
     others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
     if not others:
         return
-    beacon = Path(job.run) / f".{job.attempt}.beacon"
+    beacon = Path(job.run).parent / f".{job.attempt}.beacon"
+    beacon.parent.mkdir(parents=True, exist_ok=True)
     beacon.touch()
     try:
         expected = {str(beacon): sha256_of(beacon)} | {

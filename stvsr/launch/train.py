@@ -14,8 +14,14 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 import stvsr
 from stvsr.artifact import Card, load_weights, save_artifact
-from stvsr.core.errors import ServiceError, ShardError, TrainingError
-from stvsr.core.files import whole_folder, write_text_whole
+from stvsr.core.errors import (
+    LeaveAtOnceError,
+    ServiceError,
+    ShardError,
+    StvsrError,
+    TrainingError,
+)
+from stvsr.core.files import only_writer, whole_folder, write_text_whole
 from stvsr.data.loader import LoaderConfig
 from stvsr.data.shard_format import Lineage
 from stvsr.data.shard_set import ShardSet
@@ -46,6 +52,9 @@ POLL_SECONDS = 0.3
 
 ROSTER_SECONDS = 2.0
 """How often the command looks at the cluster's nodes."""
+
+IDLE_SECONDS = 3.0
+"""How long no worker has to be training before a command that was asked to stop leaves."""
 
 RESIZE_SECONDS = 10.0
 """How often an elastic run looks whether it may grow; only a change costs it a restart."""
@@ -83,10 +92,12 @@ def train(
     """
     lineage = checked_lineage(shards, params.loader)
     path = (runs / run_name(params, lineage)).resolve()
-    run = open_run(path, deciding_parameters(params, lineage), fresh=fresh)
+    deciding = deciding_parameters(params, lineage)
     commit = git_commit(Path())
     uri = resolve_uri(params.tracking.uri, Path().resolve())
-    checkpoint = Checkpoints(run.checkpoints).newest_whole()
+    checkpoint = None
+    if not fresh:
+        checkpoint = Checkpoints(open_run(path, deciding).checkpoints).newest_whole()
     if checkpoint is None or checkpoint.counters.step < params.train.steps:
         job = TrainJob(
             params=params,
@@ -104,8 +115,10 @@ def train(
         )
         with cluster(address):
             refuse_unshared_storage(job)
-            fit(job)
-        checkpoint = Checkpoints(run.checkpoints).newest_whole()
+            resources = worker_resources(params.train.workers, params.train.min_workers)
+            open_run(path, deciding, fresh=fresh)  # what is there goes when nothing is in the way
+            fit(job, resources)
+        checkpoint = Checkpoints(read_run(path).checkpoints).newest_whole()
     else:
         logger.info("%s: is at step %d, its last; --fresh trains anew", path, params.train.steps)
     if checkpoint is None:
@@ -120,10 +133,10 @@ def train(
         git_commit=commit,
         stvsr_version=stvsr.__version__,
     )
-    card = _publish(run, checkpoint, card, out)
-    write_text_whole(run.path / WEIGHTS_FILE, f"{card.weights_sha256}\n")
+    card = _publish(read_run(path), checkpoint, card, out)
+    write_text_whole(path / WEIGHTS_FILE, f"{card.weights_sha256}\n")
     try:
-        tag_weights(uri, run.path, card.weights_sha256)
+        tag_weights(uri, path, card.weights_sha256)
     except ServiceError as error:
         logger.warning(
             "tracker: %s; the trained network is in %s all the same, and `stvsr track sync` "
@@ -133,14 +146,20 @@ def train(
         )
 
 
-def fit(job: TrainJob, callbacks: Sequence[Any] = ()) -> None:
+def fit(job: TrainJob, resources: Mapping[str, float]) -> None:
     """Run a job's workers on the cluster that is connected, showing its log, to its end.
 
     Workers that die are started again as long as the run gets further in between. SIGTERM and
     Ctrl-C let the step end, save a checkpoint, and raise; a second one does not wait.
+    Where no worker trains there is nothing to save, and nothing to wait for.
+
+    Args:
+        job: what to train.
+        resources: what each worker gets, as `worker_resources` says.
 
     Raises:
         TrainingError: a worker refused to go on, or workers died too often.
+        LeaveAtOnceError: it was stopped, and Ray is still busy with it.
     """
     checkpoints = Checkpoints(read_run(Path(job.run)).checkpoints)
     job.stop_file.unlink(missing_ok=True)
@@ -148,7 +167,7 @@ def fit(job: TrainJob, callbacks: Sequence[Any] = ()) -> None:
     with stop_on_signals() as asked:
         while True:
             before = checkpoints.steps()[:1]
-            error = _fit_once(job, callbacks, asked)
+            error = _fit_once(job, resources, asked)
             after = checkpoints.steps()[:1]
             if error is None or job.refusal_file.exists() or after == before or asked():
                 break
@@ -160,34 +179,51 @@ def fit(job: TrainJob, callbacks: Sequence[Any] = ()) -> None:
 
 
 def _fit_once(
-    job: TrainJob, callbacks: Sequence[Any], asked: Callable[[], bool]
+    job: TrainJob, resources: Mapping[str, float], asked: Callable[[], bool]
 ) -> BaseException | None:
     """Run Ray Train's trainer in a thread and look after it; returns what it failed with."""
     run = Path(job.run)
     train = job.params.train
-    resources = worker_resources(train.workers, train.min_workers)
     roster = Roster(resources, train.workers, train.min_workers)
-    outcome = _Outcome(make_torch_trainer(job, resources, callbacks).fit)
+    outcome = _Outcome(make_torch_trainer(job, resources).fit)
     thread = threading.Thread(target=outcome, daemon=True)
-    next_look = time.monotonic()
-    with following(job.log_file, run / "history.jsonl", train.steps) as follower:
-        thread.start()
-        while thread.is_alive():
-            thread.join(POLL_SECONDS)
-            follower.look()
-            if time.monotonic() >= next_look:
-                roster.look()
-                next_look = time.monotonic() + ROSTER_SECONDS
-            if asked() and not job.stop_file.exists():
-                job.stop_file.touch()
-                logger.warning("stopping: the step is ended and a checkpoint saved")
-            if asked() and roster.waits:
-                return TrainingError(
-                    f"{run}: stopped as asked while it waited for a node; run the same command "
-                    "again to go on from the newest checkpoint"
-                )
-    shutil.rmtree(run / "ray", ignore_errors=True)
+    next_look = last_busy = time.monotonic()
+    try:
+        with following(job.log_file, run / "history.jsonl", train.steps) as follower:
+            thread.start()
+            while thread.is_alive():
+                thread.join(POLL_SECONDS)
+                follower.look()
+                now = time.monotonic()
+                if not asked() or _is_training(run):
+                    last_busy = now
+                if asked() and not job.stop_file.exists():
+                    job.stop_file.touch()
+                    logger.warning("stopping: the step is ended and a checkpoint saved")
+                if asked() and (roster.waits or now - last_busy > IDLE_SECONDS):
+                    what = "it waited for a node" if roster.waits else "no worker was training"
+                    return LeaveAtOnceError(
+                        f"{run}: stopped as asked while {what}; run the same command again to go "
+                        "on from the newest checkpoint"
+                    )
+                if not asked() and now >= next_look:
+                    roster.look()
+                    next_look = now + ROSTER_SECONDS
+    except KeyboardInterrupt:
+        text = "interrupted; run the same command again to go on"
+        raise LeaveAtOnceError(text, status=130) from None
+    finally:
+        shutil.rmtree(run / "ray", ignore_errors=True)
     return outcome.error
+
+
+def _is_training(run: Path) -> bool:
+    """Whether a worker holds the run's folder: from before its first step to after its last."""
+    try:
+        with only_writer(run):
+            return False
+    except StvsrError:
+        return True
 
 
 def make_torch_trainer(
@@ -224,7 +260,7 @@ def raise_refusal(job: TrainJob, error: BaseException | None) -> None:
     if job.refusal_file.exists():
         text = job.refusal_file.read_text()
         job.refusal_file.unlink()
-        raise TrainingError(text)
+        raise (LeaveAtOnceError if isinstance(error, LeaveAtOnceError) else TrainingError)(text)
     if isinstance(error, TrainingError):
         raise error
     if error is not None:

@@ -1,7 +1,9 @@
 import pytest
+from ports import held_port
 
+from stvsr.core.errors import ServiceError
 from stvsr.core.files import sha256_of
-from stvsr.launch.cluster import largest_share, room
+from stvsr.launch.cluster import cluster, knock, largest_share, room
 from stvsr.launch.probe import unseen
 
 CPU_HEAD = {"CPU": 2.0}
@@ -44,3 +46,29 @@ def test_a_node_that_sees_another_folder_or_other_files_there_is_found_out(tmp_p
 
     assert seen_from(mine) == []
     assert seen_from(other) == [str(other / ".beacon"), str(other / "lineage.json")]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://", "ray://", "ray://127.0.0.1", "http://127.0.0.1:notaport", "head", ":6379", "head:"],
+)
+def test_an_address_without_a_host_or_a_port_is_refused_before_ray_tries_it(address):
+    with pytest.raises(ValueError, match="names no HOST:PORT"):
+        knock(address)
+
+
+@pytest.mark.parametrize("scheme", ["", "http://", "ray://", "https://me:secret@"])
+def test_an_address_that_nobody_listens_at_is_refused(scheme):
+    with held_port() as port, pytest.raises(ConnectionRefusedError):
+        knock(f"{scheme}127.0.0.1:{port}")
+
+
+def test_a_cluster_that_cannot_be_joined_is_one_line_that_speaks_of_the_token(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with (
+        held_port() as port,
+        pytest.raises(ServiceError, match=r"cannot be reached .*RAY_AUTH_TOKEN_PATH") as refusal,
+        cluster(f"127.0.0.1:{port}"),
+    ):
+        pass
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,127 @@
+"""How `stvsr train` leaves: at once, with its state saved, and with a word on how to go on."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ports import held_port
+from tiny_project import (
+    DEADLINE_S,
+    make_project,
+    newest_step,
+    run_folder,
+    started,
+    stvsr,
+    wait_for_step,
+    wait_until,
+)
+from two_nodes import two_nodes
+
+from stvsr.launch.job import run_name
+from stvsr.launch.train import checked_lineage
+from stvsr.params import load_params
+
+pytestmark = pytest.mark.slow
+
+LONG = {"steps": 5000, "validate_every": 0}
+
+NO_SPARE_FAILURE = """
+import sys
+import stvsr.launch.train
+from stvsr.cli import main
+stvsr.launch.train.MAX_FAILURES = 0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_sets: Path) -> Path:
+    return make_project(tmp_path / "project", tiny_sets, **LONG)
+
+
+def test_a_sigterm_to_all_of_a_command_saves_and_says_how_to_go_on(project: Path) -> None:
+    """As `timeout` and batch systems send it: Ray's own processes get it too."""
+    with started(project, "train") as process:
+        wait_for_step(project, 2)
+        os.killpg(process.pid, signal.SIGTERM)
+        output, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    *_, last = output.splitlines()
+    assert f"stopped as asked after step {newest_step(project)} of 5000" in last
+    assert "run the same command again to go on" in last
+
+
+def test_a_second_ctrl_c_does_not_wait(project: Path) -> None:
+    with started(project, "train") as process:
+        wait_for_step(project, 2)
+        os.killpg(process.pid, signal.SIGINT)
+        wait_until("the request to stop", (run_folder(project) / "stop").exists)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=DEADLINE_S)
+    assert "Traceback" not in output
+    *_, last = output.splitlines()
+    assert last.startswith("stvsr train: ")
+    assert "run the same command again to go on" in last
+    assert process.returncode in (1, 130)  # 1 where the first was answered before the second came
+
+
+def test_a_stop_while_workers_start_does_not_wait_for_them(project: Path) -> None:
+    with started(project, "train", "--fresh") as process:
+        wait_until("the run's record", lambda: bool(list(project.glob("runs/*/tracked.json"))))
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    *_, last = output.splitlines()
+    assert "stopped as asked" in last
+    assert "run the same command without --fresh again to go on" in last
+
+
+def test_what_fresh_would_throw_away_stays_until_training_can_start(project: Path) -> None:
+    params = load_params(project / "params.yaml")
+    lineage = checked_lineage(str(project / "data" / "shards"), params.loader)
+    before = project / "runs" / run_name(params, lineage) / "checkpoints" / "step-00000007"
+    before.mkdir(parents=True)
+    with held_port() as port:
+        code, output = stvsr(project, "train", "--fresh", "--address", f"127.0.0.1:{port}")
+    assert code == 1
+    assert "cannot be reached" in output
+    assert before.exists()
+
+
+def test_a_token_that_is_missing_is_one_line(project: Path) -> None:
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(project / "nowhere")}
+    code, output = stvsr(project, "train", **token)
+    assert code == 1
+    (line,) = output.splitlines()
+    assert line.startswith("stvsr train: a local Ray cluster: cannot be reached (")
+
+
+@pytest.mark.multinode
+def test_a_node_lost_where_no_failure_is_left_is_waited_for_until_a_stop(
+    tmp_path: Path, tiny_sets: Path
+) -> None:
+    project = make_project(tmp_path / "project", tiny_sets, **LONG, workers=2)
+    with two_nodes(tmp_path / "nodes") as nodes:
+        process = subprocess.Popen(
+            [sys.executable, "-c", NO_SPARE_FAILURE, "train", "--address", nodes.address],
+            cwd=project, env=os.environ | nodes.environment, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            wait_for_step(project, 1)
+            nodes.lose()
+            said = ""
+            while "training waits until a node" not in said:
+                said += (line := process.stdout.readline())
+                assert line, said
+            process.send_signal(signal.SIGTERM)
+            rest, _ = process.communicate(timeout=DEADLINE_S)
+        finally:
+            process.kill()
+            process.communicate()
+    assert process.returncode == 1
+    assert "its workers failed 1 times, but it got from step" in said
+    assert "stopped as asked while it waited for a node" in rest.splitlines()[-1]
