@@ -1,5 +1,6 @@
 """An S3 store on this machine, as far as moto has one; credentials come from the environment."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,8 @@ def s3_server() -> Iterator[str]:
     endpoint = f"http://{host}:{port}"
     httpx.post(f"{endpoint}/moto-api/reset").raise_for_status()  # its stores outlive a server
     with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            environment.delenv(name)  # a profile, a role or a session of this machine's
         environment.setenv("AWS_ACCESS_KEY_ID", "tester")
         environment.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")

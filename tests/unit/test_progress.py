@@ -1,10 +1,12 @@
 import logging
+import math
 
 from stvsr.core import progress as module
 from stvsr.core.progress import progress
 
 
-def test_without_a_terminal_items_pass_through_and_the_end_is_logged(caplog):
+def test_without_a_terminal_items_pass_through_and_the_end_is_logged(caplog, monkeypatch):
+    monkeypatch.setattr(module, "LOG_EVERY", math.inf)
     with caplog.at_level(logging.INFO):
         assert list(progress(iter("abc"), total=3, what="reading letters")) == ["a", "b", "c"]
     assert caplog.messages == ["reading letters 3/3"]
