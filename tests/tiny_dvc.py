@@ -102,8 +102,8 @@ def dvc(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def wait_for(what: Callable[[], bool], timeout_s: float = 60) -> None:
-    """Wait until `what` holds.
+def wait_for(what: Callable[[], bool], timeout_s: float = 600) -> None:
+    """Wait until `what` holds; the limit only ends a hang.
 
     Raises:
         TimeoutError: it did not.

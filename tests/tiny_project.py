@@ -22,7 +22,8 @@ TRAIN = {
     "steps": 8, "batch_size": 2, "crop": 16, "workers": 1, "log_every": 1, "checkpoint_every": 2,
     "validate_every": 4, "validate_clips": 1,
 }  # fmt: skip
-DEADLINE_S = 240
+DEADLINE_S = 900
+"""How long a command, or what one waits for, may take on a busy machine: it only ends a hang."""
 
 
 def make_project(folder: Path, shards: Path, **train: Any) -> Path:

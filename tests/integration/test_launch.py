@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from tiny_project import losses, run_folder, started, stvsr, wait_for_step
+from tiny_project import DEADLINE_S, losses, run_folder, started, stvsr, wait_for_step
 
 from stvsr.artifact import load_artifact
 from stvsr.training.checkpoint import Checkpoints
@@ -104,7 +104,7 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_weights(
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert not (project / "model").exists()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + DEADLINE_S
     code, output = stvsr(project, "train")
     while "is already writing it" in output and time.monotonic() < deadline:
         code, output = stvsr(project, "train")  # Ray's orphans take a moment to notice
@@ -119,7 +119,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(project: Path) -> None:
     with started(project, "train") as process:
         wait_for_step(project, 2)
         os.killpg(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
     assert "stopped as asked after step" in output
     assert "run the same command again to go on" in output

@@ -39,6 +39,6 @@ def test_an_interrupted_stream_lets_the_program_end(tiny_shards_folder: Path, ki
     for _ in range(3):
         assert run.stdout.readline() == "a batch\n"
     os.kill(run.pid, signal.SIGINT)
-    rest, _ = run.communicate(timeout=60)
+    rest, _ = run.communicate(timeout=600)
     assert rest.splitlines()[-1] == "interrupted"
     assert run.returncode == 0
