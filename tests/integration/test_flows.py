@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from ports import held_port
 from tiny_dvc import (
     PARAMS,
     PROGRAMS,
@@ -39,7 +39,7 @@ SHARDS = """\
         - shards/${item}
 """
 
-PATIENCE_S = 180
+PATIENCE_S = 600
 """How long a server, a worker or a run may take on a busy machine."""
 
 
@@ -105,20 +105,25 @@ class Line:
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     """What the README's commands set up, for a tiny project in place of this one."""
     folder = tmp_path_factory.mktemp("prefect")
-    port = free_port()
-    env = environment(
-        PREFECT_HOME=str(folder / "home"),
-        PREFECT_API_URL=f"http://127.0.0.1:{port}/api",
-        PREFECT_SERVER_ANALYTICS_ENABLED="false",
-        PREFECT_WORKER_QUERY_SECONDS="1",
-    )
-    line = Line(make_project(folder / "project", stages=STAGES + SHARDS), env)
-    shutil.copy(REPOSITORY / "prefect.yaml", line.project)
-    shutil.copytree(REPOSITORY / "pipelines", line.project / "pipelines")
-    write(line.project / "evaluation" / "metrics.json", '{"input": {"psnr_y": 31.23456}}')
-    write(line.project / "registration" / "version.json", '{"name": "stdan", "version": 7}')
+    project = make_project(folder / "project", stages=STAGES + SHARDS)
+    shutil.copy(REPOSITORY / "prefect.yaml", project)
+    shutil.copytree(REPOSITORY / "pipelines", project / "pipelines")
+    write(project / "evaluation" / "metrics.json", '{"input": {"psnr_y": 31.23456}}')
+    write(project / "registration" / "version.json", '{"name": "stdan", "version": 7}')
+    with held_port() as port:
+        env = environment(
+            PREFECT_HOME=str(folder / "home"),
+            PREFECT_API_URL=f"http://127.0.0.1:{port}/api",
+            PREFECT_SERVER_ANALYTICS_ENABLED="false",
+            PREFECT_WORKER_QUERY_SECONDS="1",
+        )
+        yield from deployed(Line(project, env), port)
+
+
+def deployed(line: Line, port: int) -> Iterator[Line]:
+    """The line with a server, its deployments and a worker, until the tests are over."""
     with service(line, "server", "start", "--host", "127.0.0.1", "--port", str(port)):
-        wait_for(lambda: answers(f"{env['PREFECT_API_URL']}/health"), PATIENCE_S)
+        wait_for(lambda: answers(f"{line.env['PREFECT_API_URL']}/health"), PATIENCE_S)
         for command in ("work-pool create local --type process", "deploy --all"):
             done = line.prefect(*command.split())
             assert done.returncode == 0, done.stdout + done.stderr
@@ -160,21 +165,15 @@ def answers(url: str) -> bool:
         return False
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def flow_processes(line: Line) -> list[psutil.Process]:
-    """The processes that run this line's flows."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "prefect.engine" in (process.info["cmdline"] or ())
-        and process.environ().get("PREFECT_HOME") == line.env["PREFECT_HOME"]
-    ]
+def processes_of(flow_run: str) -> list[psutil.Process]:
+    """The processes that run a flow; one that ends meanwhile is none."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "prefect.engine" in (process.info["cmdline"] or ()):
+            with suppress(psutil.NoSuchProcess):
+                if process.environ().get("PREFECT__FLOW_RUN_ID") == flow_run:
+                    found.append(process)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -194,7 +193,8 @@ def test_a_wrong_parameter_is_refused_at_submission(line: Line, parameter: str, 
 def test_train_stdan_runs_the_graph_with_its_parameters_and_shows_the_results(line: Line) -> None:
     state = line.run("train-stdan/local", "steps=2", "learning_rate=0.00005")
     assert state["type"] == "COMPLETED", state["message"]
-    wait_for(lambda: not flow_processes(line), PATIENCE_S)  # it sends its last lines as it ends
+    # It sends its last lines as it ends.
+    wait_for(lambda: not processes_of(state["flow_run"]), PATIENCE_S)
     log = line.log(state["flow_run"])
     assert "train.learning_rate = 5e-05 for this run" in log
     assert "step 2 of 2" in log
@@ -230,10 +230,10 @@ def test_a_killed_flow_leaves_no_writer_and_a_second_one_waits_its_turn(line: Li
     wait_for(lambda: line.state(second)["name"] == "AwaitingConcurrencySlot", PATIENCE_S)
     line.prefect("flow-run", "delete", second)
 
-    (flow,) = flow_processes(line)
+    (flow,) = processes_of(first)
     flow.kill()
 
-    wait_for(lambda: lock_is_free(line.project), timeout_s=30)
+    wait_for(lambda: lock_is_free(line.project), PATIENCE_S)
     assert_stands_still(line.project / "out" / "count", line.project / "daemon")
     wait_for(lambda: line.state(first)["type"] == "CRASHED", PATIENCE_S)
     line.behave("")
@@ -243,16 +243,17 @@ def test_a_killed_flow_leaves_no_writer_and_a_second_one_waits_its_turn(line: Li
 
 
 def test_a_flow_without_its_server_says_so_in_one_line(tmp_path: Path) -> None:
-    url = f"http://127.0.0.1:{free_port()}/api"
-    failed = subprocess.run(
-        [sys.executable, "-m", "pipelines.flows.train_stdan"],
-        cwd=tmp_path,
-        env=environment(PREFECT_API_URL=url, PREFECT_HOME=str(tmp_path)),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    with held_port() as port:
+        url = f"http://127.0.0.1:{port}/api"
+        failed = subprocess.run(
+            [sys.executable, "-m", "pipelines.flows.train_stdan"],
+            cwd=tmp_path,
+            env=environment(PREFECT_API_URL=url, PREFECT_HOME=str(tmp_path)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
     assert failed.returncode == 1
     assert failed.stderr == (
         f"train-stdan: the Prefect server at {url} does not answer; start it with "
