@@ -27,7 +27,7 @@ def by_parts(
     Returns:
         What `function` gives for all items.
     """
-    return _piecewise(function, count, _part_pixels(device) // pixels, 0)
+    return _piecewise(function, count, part_pixels(device) // pixels, 0)
 
 
 def by_images(function: Callable[..., Tensor], *images: Tensor) -> Tensor:
@@ -48,17 +48,14 @@ def by_images(function: Callable[..., Tensor], *images: Tensor) -> Tensor:
     return by_parts(some, len(first), first[0, 0].numel(), first.device)
 
 
-def by_rows(
-    function: Callable[[slice], Tensor], images: Tensor, pixels: int | None = None
-) -> Tensor:
+def by_rows(function: Callable[[slice], Tensor], images: Tensor) -> Tensor:
     """Call `function` on a few rows at a time.
 
     Args:
         function: of some rows, gives (B, C', s * rows, W'), s being the same for all.
         images: (B, C, H, W), whose rows are meant.
-        pixels: of some rows together; as many as a part has where it is None.
     """
-    rows = (pixels or _part_pixels(images.device)) // images[:, 0, 0].numel()
+    rows = part_pixels(images.device) // images[:, 0, 0].numel()
     return _piecewise(function, images.shape[-2], rows, 2)
 
 
@@ -103,7 +100,8 @@ def from_row(offset: Tensor, first: int) -> Tensor:
     return offset + offset.new_tensor([first, 0])[:, None, None] if first else offset
 
 
-def _part_pixels(device: torch.device) -> int:
+def part_pixels(device: torch.device) -> int:
+    """How many pixels a part has on a device."""
     return PART_PIXELS.get(device.type, PART_PIXELS["cuda"])
 
 

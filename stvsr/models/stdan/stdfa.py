@@ -10,18 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stvsr.models.layers.frames import as_clip, as_images
-from stvsr.models.layers.parts import by_parts, by_rows, cut, from_row, with_halo
+from stvsr.models.layers.frames import as_clip
+from stvsr.models.layers.parts import by_parts, by_rows, cut, from_row, part_pixels, with_halo
 from stvsr.models.layers.pcd import OffsetConv, conv3x3, lrelu
 from stvsr.models.layers.recompute import KEPT_NUMBERS, recomputed
 from stvsr.ops import deformable_attention
 
 CHUNK_PIXELS = 65536
-"""Pixels, over clips and pairs of frames, whose offsets are in memory at once."""
-
-BAND_PIXELS = 8192
-"""The same where no gradient is wanted."""
-
+"""Pixels, over clips and pairs of frames, whose offsets are in memory at once in training."""
 
 HALO = 3
 """Rows above and below a band that its offsets depend on: those of three convolutions."""
@@ -96,8 +92,7 @@ class STDFA(nn.Module):
 
     Memory is bounded by a chunk, not by the number of pairs: a chunk of pairs is mixed into one map
     before the next begins. With gradients a chunk has `CHUNK_PIXELS` and is computed again in the
-    backward pass; without, it is a band of `BAND_PIXELS`, and keys and values alone are kept of all
-    frames.
+    backward pass; without, it is a band of rows, and of all frames keys and values alone are kept.
     """
 
     def __init__(
@@ -132,7 +127,7 @@ class STDFA(nn.Module):
         T, pixels = len(by_frame), by_frame[0, :, 0].numel()
 
         def some(part: slice) -> Tensor:
-            pixels = self._embed(as_images(by_frame[part]))
+            pixels = self._embed(by_frame[part].flatten(0, 1))
             key, value = (as_clip(_as_image(to(pixels)), len(by_frame[part])) for to in projections)
             return torch.stack([key, value], dim=1).flatten(0, 2)
 
@@ -146,6 +141,7 @@ class STDFA(nn.Module):
 
     def _embed(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> pixels (B, H, W, E)."""
+        images = images.contiguous(memory_format=torch.channels_last)
         pixels: Tensor = self.conv_first(images).permute(0, 2, 3, 1)
         return pixels
 
@@ -157,12 +153,12 @@ class STDFA(nn.Module):
         def some(rows: slice) -> Tensor:
             return self._gather_rows(query, maps, others, rows)
 
-        return by_rows(some, query, BAND_PIXELS)
+        return by_rows(some, query)
 
     def _gather_rows(self, query: Tensor, maps: Maps, others: list[int], rows: slice) -> Tensor:
         from_query = self.points.from_query(cut(query, with_halo(rows, HALO)[0]))
         query = cut(query, rows)
-        pixels = CHUNK_PIXELS if torch.is_grad_enabled() else BAND_PIXELS
+        pixels = CHUNK_PIXELS if torch.is_grad_enabled() else part_pixels(query.device)
         length = max(1, pixels // query[:, 0].numel())
         attend = self._attend if self._keeps(maps) else self._attend_recomputed
         parts = (
