@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Before a library that reads these is imported; the processes that tests start inherit them.
 os.environ.update(TELEMETRY_OFF | QUIET_WAITING)
 
+# The names of Ray's sockets have room for little else, whatever this machine's TMPDIR is.
+os.environ.setdefault("RAY_TMPDIR", "/tmp")
+
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts there.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

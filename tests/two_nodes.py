@@ -32,7 +32,7 @@ class Nodes:
         self._started: list[subprocess.Popen[bytes]] = []
         # Its own, else a job would join whatever cluster was started last on this machine; and
         # short, for the sockets in it.
-        self._temporary = Path(tempfile.mkdtemp(prefix="ray-"))
+        self._temporary = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         token = folder / "token"
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)

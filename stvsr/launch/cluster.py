@@ -80,7 +80,12 @@ def cluster(address: str | None = None, *, dashboard: bool = False) -> Iterator[
             )
     except (OSError, RuntimeError, ValueError, RayError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
-        remedy = f"start that cluster, or name another; {TOKEN}" if named else "see `stvsr doctor`"
+        if "AF_UNIX" in reason:
+            remedy = "set RAY_TMPDIR to a folder with a short name, such as /tmp"
+        elif named:
+            remedy = f"start that cluster, or name another; {TOKEN}"
+        else:
+            remedy = "see `stvsr doctor`"
         raise ServiceError(
             f"{named or 'a local Ray cluster'}: cannot be reached ({reason}); {remedy}"
         ) from None

@@ -72,3 +72,11 @@ def test_a_cluster_that_cannot_be_joined_is_one_line_that_speaks_of_the_token(mo
     ):
         pass
     assert "\n" not in str(refusal.value)
+
+
+def test_a_folder_too_long_for_rays_sockets_is_refused_with_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 20)))
+    words = "a local Ray cluster: cannot be reached .*AF_UNIX.*; set RAY_TMPDIR to a folder"
+    with pytest.raises(ServiceError, match=words), cluster():
+        pass
