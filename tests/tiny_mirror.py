@@ -88,7 +88,7 @@ def answer(request: BaseHTTPRequestHandler, mirror: Mirror) -> None:
     body = content[start:]
     if mirror.pause_after:
         request.wfile.write(body[: mirror.pause_after.pop(0)])
-        mirror.released.wait(60)
+        mirror.released.wait(600)
         return
     request.wfile.write(body[: mirror.break_after.pop(0)] if mirror.break_after else body)
 

@@ -45,7 +45,8 @@ def start_caller(
         env=environment(),
         stdout=subprocess.DEVNULL,
     )
-    wait_for(lambda: is_counting(project))
+    wait_for(lambda: is_counting(project) or caller.poll() is not None)
+    assert caller.poll() is None
     return caller
 
 

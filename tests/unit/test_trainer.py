@@ -36,6 +36,15 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def compilers_folder(tmp_path_factory):
+    """What was compiled before, perhaps on another CPU, is not taken for this one's."""
+    with pytest.MonkeyPatch.context() as environment:
+        folder = str(tmp_path_factory.mktemp("inductor"))
+        environment.setenv("TORCHINDUCTOR_CACHE_DIR", folder)
+        yield
+
+
 def config(**changes):
     return TINY.model_copy(update=changes)
 
@@ -201,6 +210,7 @@ def test_channels_last_resumes_bit_for_bit(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compilers_folder")
 def test_a_compiled_network_trains_as_the_plain_one_and_keeps_its_names(tmp_path):
     ends = []
     for compiled in (False, True):
@@ -238,7 +248,8 @@ def test_a_step_whose_offsets_are_beyond_all_numbers_is_skipped(tmp_path, caplog
     assert curve(read_history(tmp_path / "run/history.jsonl"), "mean_offset") == []
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.usefixtures("compilers_folder")
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_offsets_that_run_away_are_logged_and_raise_an_alarm(tmp_path, caplog, compiled):
     choice = config(steps=2, log_every=1, learning_rate=1e-9, compile=compiled, validate_every=0)
     for reach, alarms in ((-3.0, 0), (120.0, 2)):
