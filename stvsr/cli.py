@@ -147,6 +147,7 @@ def _done_as_job(options: argparse.Namespace, params: "Params", flags: Sequence[
         from stvsr.launch.settings import apply_file
 
         apply_file(options.settings)
+        os.chdir("/")  # paths are absolute in a job, and Ray may replace the folder it began in
     from stvsr.data.storage import absolute
     from stvsr.launch.submit import run_as_job, takes_jobs
 

@@ -10,8 +10,14 @@ from contextlib import contextmanager
 import ray
 import torch
 from ray.exceptions import RayError
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group_table,
+    remove_placement_group,
+)
 
 from stvsr.core.errors import LeaveAtOnceError, ServiceError, TrainingError
+from stvsr.launch.home import tell_address
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +58,9 @@ def cluster(address: str | None = None, *, dashboard: bool = False) -> Iterator[
     Args:
         address: HOST:PORT of the cluster's control service, or "auto"; None: what RAY_ADDRESS
             says, and if it says nothing, a local cluster.
-        dashboard: whether a local cluster has one, at 127.0.0.1. A search needs it: Ray asks it
-            which trials' runs are dead, and keeps a dead run's cores where it gets no answer.
+        dashboard: whether a local cluster has one, at 127.0.0.1, and all processes know where it
+            is. A search needs that: Ray asks it which trials' runs are dead, and keeps a dead
+            run's cores where it gets no answer.
 
     Raises:
         ServiceError: nothing answers at the address, or it refuses.
@@ -62,13 +69,19 @@ def cluster(address: str | None = None, *, dashboard: bool = False) -> Iterator[
         os.environ.setdefault(name, value)
     named = name_address(address)
     address = address or os.environ.get("RAY_ADDRESS")
+    told = {"worker_process_setup_hook": tell_address} if dashboard else None
     try:
         if address and address.startswith(("http://", "https://")):
             raise ValueError("that is a dashboard, to which `train` and `tune` submit jobs")
         if address:
             if address not in ("auto", "local"):
                 knock(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=told,
+            )
         else:
             ray.init(
                 address="local",
@@ -77,6 +90,7 @@ def cluster(address: str | None = None, *, dashboard: bool = False) -> Iterator[
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 object_store_memory=OBJECT_STORE_BYTES,
+                runtime_env=told,
             )
     except (OSError, RuntimeError, ValueError, RayError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
@@ -97,6 +111,17 @@ def cluster(address: str | None = None, *, dashboard: bool = False) -> Iterator[
         ray.shutdown()
         raise
     ray.shutdown()
+
+
+def free_cores() -> None:
+    """Remove the placement groups that were made in this driver's name.
+
+    Ray keeps the one of an actor that died while it asked for it, beyond the driver's own end.
+    """
+    mine = ray.get_runtime_context().get_job_id()
+    for name, group in placement_group_table().items():
+        if name.endswith(mine) and group["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(name)))
 
 
 def name_address(address: str | None) -> str:

@@ -227,7 +227,10 @@ def _is_training(run: Path) -> bool:
 
 
 def make_torch_trainer(
-    job: TrainJob, resources: Mapping[str, float], callbacks: Sequence[Any] = ()
+    job: TrainJob,
+    resources: Mapping[str, float],
+    callbacks: Sequence[Any] = (),
+    max_failures: int = MAX_FAILURES,
 ) -> TorchTrainer:
     """Ray Train's trainer of a job; `resources` is what each worker gets."""
     train = job.params.train
@@ -243,7 +246,7 @@ def make_torch_trainer(
         run_config=RunConfig(
             name=job.attempt,
             storage_path=str(Path(job.run) / "ray"),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=FailureConfig(max_failures=max_failures),
             callbacks=[*callbacks],
         ),
     )
@@ -266,8 +269,8 @@ def raise_refusal(job: TrainJob, error: BaseException | None) -> None:
     if error is not None:
         last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise TrainingError(
-            f"{job.run}: the workers failed {MAX_FAILURES + 1} times, last with: {last}; "
-            f"see {job.log_file}; the same command goes on from the newest checkpoint"
+            f"{job.run}: its workers failed once too often, with: {last}; see {job.log_file}; the "
+            "same command goes on from the newest checkpoint"
         ) from error
 
 

@@ -5,8 +5,11 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
 import sys
+import uuid
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,12 +26,17 @@ from rich.console import Console
 from rich.table import Table
 
 from stvsr.core.errors import ParamsError, TrainingError
-from stvsr.core.files import whole_folder
+from stvsr.core.files import only_writer, whole_folder
 from stvsr.data.storage import Address, absolute
-from stvsr.launch.cluster import cluster, worker_resources
+from stvsr.launch.cluster import cluster, free_cores, worker_resources
 from stvsr.launch.job import TrainJob, deciding_parameters, git_commit
 from stvsr.launch.settings import Settings, own_settings
-from stvsr.launch.train import checked_lineage, make_torch_trainer, raise_refusal
+from stvsr.launch.train import (
+    MAX_FAILURES,
+    checked_lineage,
+    make_torch_trainer,
+    raise_refusal,
+)
 from stvsr.params import Params, TuneConfig, parse_params
 from stvsr.tracking.mlflow_tracker import MlflowTracker
 from stvsr.tracking.search import close_search
@@ -84,30 +92,33 @@ def tune(
     deciding = flatten({**deciding_parameters(params, lineage), "tune": params.tune.model_dump()})
     name = f"tune-{fingerprint(deciding)}"
     folder = (runs / name).resolve()
-    if not resume:
-        shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
     uri = resolve_uri(params.tracking.uri, Path().resolve())
     tags = {
         "git_commit": git_commit(Path()),
         "data_version": data_version,
         "data_hash": lineage.data_hash,
     }
-    tracker = MlflowTracker(uri, params.tracking.experiment, name, folder, tags=tags)
-    tracker.log_params(deciding)
-    job = TrainJob(
-        params=params,
-        shards=absolute(shards),
-        run=str(folder),
-        attempt="trial",
-        tracking_uri=uri,
-        parent=tracker.run_id,
-        reports=True,
-        settings=Settings(values=own_settings()),
-        tags=tags,
-    )
-    with cluster(address, dashboard=True):
-        rows = _search(job, folder, params.tune, params.seed)
+    with cluster(address, dashboard=True), only_writer(folder):
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        tracker = MlflowTracker(uri, params.tracking.experiment, name, folder, tags=tags)
+        tracker.log_params(deciding)
+        job = TrainJob(
+            params=params,
+            shards=absolute(shards),
+            run=str(folder),
+            attempt=uuid.uuid4().hex[:8],
+            tracking_uri=uri,
+            parent=tracker.run_id,
+            reports=True,
+            settings=Settings(values=own_settings()),
+            tags=tags,
+        )
+        try:
+            rows = _search(job, folder, params.tune, params.seed)
+        finally:
+            free_cores()
     best = _best(rows, folder)
     with whole_folder(out) as partial_out:
         (partial_out / "table.csv").write_text(_to_csv(rows))
@@ -124,13 +135,17 @@ def run_trial(config: Mapping[str, Any], job_json: str, steps: int, report_every
     path = Path(base.run) / f"trial-{ray_tune.get_context().get_trial_id()}"
     open_run(path, {"model": params.model.model_dump(), "train": params.train.deciding()})
     job = base.model_copy(update={"params": params, "run": str(path)})
-    job.refusal_file.unlink(missing_ok=True)
+    if job.refusal_file.exists():  # Tune starts again what failed, and this would end alike
+        raise TrainingError(job.refusal_file.read_text())
+    shutil.rmtree(path / "ray", ignore_errors=True)
     resources = worker_resources(params.train.workers * base.params.tune.concurrent)
     error: Exception | None = None
     try:
-        make_torch_trainer(job, resources, [TuneReportCallback()]).fit()
+        make_torch_trainer(job, resources, [TuneReportCallback()], max_failures=0).fit()
     except Exception as failure:  # Ray raises its own kinds; raise_refusal says which it was
         error = failure
+    if job.refusal_file.exists():
+        raise TrainingError(job.refusal_file.read_text())
     raise_refusal(job, error)
 
 
@@ -164,7 +179,9 @@ def _search(job: TrainJob, folder: Path, config: TuneConfig, seed: int) -> list[
     """Run all trials, or those that an interrupted search had left; a row per trial."""
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is ours to answer
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # what a trial does is ours to say
+    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", "The reported value is ignored")  # of a trial started again
     trainable = ray_tune.with_resources(
         partial(
             run_trial,
@@ -212,6 +229,9 @@ def _new_tuner(
             name=experiment.name,
             storage_path=str(experiment.parent),
             verbose=0,
+            # A trial is started again as a whole, and goes on from its newest checkpoint: a worker
+            # group of Train's that starts again while its trial is stopped would keep its cores.
+            failure_config=ray_tune.FailureConfig(max_failures=MAX_FAILURES),
             callbacks=[_Progress(config)],
         ),
     )
@@ -245,7 +265,19 @@ class _Progress(ray_tune.Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        logger.warning("trial %s failed (%s)", trial.trial_id, _shown(trial.config))
+        logger.warning("trial %s failed (%s): %s", trial.trial_id, _shown(trial.config),
+                       _reason(trial))  # fmt: skip
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        logger.warning("trial %s is started again after: %s", trial.trial_id, _reason(trial))
+
+
+def _reason(trial: Trial) -> str:
+    """Why a trial failed: the last line of what it raised."""
+    lines = Path(trial.error_file).read_text().strip().splitlines() if trial.error_file else []
+    return re.sub(r"^[\w.]+: ", "", lines[-1]) if lines else "no reason given"
 
 
 def _shown(config: Mapping[str, Any]) -> str:
