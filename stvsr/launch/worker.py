@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import ray.train
@@ -87,11 +88,13 @@ def build_trainer(job: TrainJob, world: World, device: torch.device) -> Trainer:
             device=device,
         )
 
-    def validate(network: nn.Module) -> list[dict[str, float]]:
+    def validate(network: nn.Module) -> Iterator[dict[str, float]]:
         chosen = spread(len(test_set), params.train.validate_clips)
-        return score_clips(
-            network, eval_clips(test_set, chosen[world.rank :: world.size], device=device)
-        )
+        with closing(
+            eval_clips(test_set, chosen[world.rank :: world.size], device=device)
+        ) as clips:
+            for clip in clips:
+                yield from score_clips(network, [clip])
 
     def draw(network: nn.Module) -> bytes:
         return before_after(

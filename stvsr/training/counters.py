@@ -26,6 +26,7 @@ class Counters:
         window_offset: sum of their mean |offset|, in pixels.
         loss: the last record's mean loss; None before the first.
         validation: what the last validation found, by name.
+        owes_record: whether this step has still to be validated and recorded.
     """
 
     step: int = 0
@@ -38,6 +39,7 @@ class Counters:
     window_offset: float = 0.0
     loss: float | None = None
     validation: dict[str, float] = field(default_factory=dict)
+    owes_record: bool = False
 
     def count(self, sums: StepSums) -> bool:
         """Take in a step; returns whether it is finite, so that the weights may follow it."""
@@ -73,6 +75,8 @@ class Counters:
 
 def say(step: int, steps: int, metrics: Mapping[str, float]) -> None:
     """Log a record in one line, and the alarm where the deformable layers' offsets run away."""
+    if "step_seconds" not in metrics:  # of a step that an earlier process did
+        return
     left = round((steps - step) * metrics["step_seconds"])
     logger.info(
         "step %d/%d  loss %s  learning rate %.2e  gradient %s  offset %s  %.2f clips/s  "

@@ -33,12 +33,14 @@ class Meter:
         self._steps += 1
 
     def read(self, batch_size: int) -> dict[str, float]:
-        """Means since the last reading, which must have seen a step; then start anew.
+        """Means since the last reading, none where that saw no step; then start anew.
 
         Returns:
             "step_seconds", "clips_per_second" over all workers, "data_wait" (the share of the
             time, 0 to 1) and "peak_memory_mib" (of the GPU, or of the process on a CPU).
         """
+        if not self._steps:
+            return {}
         total = self._waited + self._worked
         reading = {
             "step_seconds": total / self._steps,

@@ -8,7 +8,7 @@ the same number of ranks, with the very bits of the run that was not.
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +101,7 @@ class Trainer:
         config: TrainConfig,
         seed: int,
         world: World | None = None,
-        validate: Callable[[nn.Module], Sequence[Mapping[str, float]]] | None = None,
+        validate: Callable[[nn.Module], Iterable[Mapping[str, float]]] | None = None,
         after_validation: Callable[[int, Mapping[str, float]], None] | None = None,
         draw: Callable[[nn.Module], bytes] | None = None,
         open_tracker: Callable[[], Tracker] = NullTracker,
@@ -120,11 +120,13 @@ class Trainer:
             seed: of the randomness inside the network.
             world: this process among its peers; default: alone.
             validate: called on every rank at the same steps; scores of each clip of this rank's
-                share, such as `score_clips` gives. Means over all ranks' clips are logged.
+                share, such as `score_clips` gives. Means over all ranks' clips are logged. One
+                that scores a clip when it is asked for it can be left between two clips.
             after_validation: called on every rank with the step and those means.
             draw: called on rank 0 after a validation; a PNG file's bytes for the tracker.
             open_tracker: called on rank 0 only; a tracker that fails does not stop training.
-            should_stop: asked once per step; one rank's yes stops all after a checkpoint.
+            should_stop: asked once per step and between the clips of a validation; one rank's yes
+                stops all after a checkpoint.
             profile: where rank 0 writes a trace of a few steps; None: nowhere.
         """
         self._model = model
@@ -167,6 +169,8 @@ class Trainer:
         self._check_world()
         with self._only_trainer(), self._tracked():
             resumed_from = self._resume()
+            if self._counters.owes_record:
+                self._account((), asked_to_stop=False)
             batches = self._batches(resumed_from)
             self._model.train()
             with traced(self._profile, self._device) as step_done:
@@ -175,7 +179,7 @@ class Trainer:
                         batch = self._next(batches)
                     with self._meter.working():
                         asked_to_stop = self._step(batch)
-                    self._account(batch, asked_to_stop)
+                    self._account(batch.keys, asked_to_stop)
                     step_done()
             self._sync_tracker()
         counters = self._counters
@@ -265,18 +269,30 @@ class Trainer:
             )
         return batch
 
-    def _account(self, batch: ClipBatch, asked_to_stop: bool) -> None:
-        """Log, validate, save, and leave if need be; the order makes checkpoints complete."""
+    def _account(self, keys: Sequence[str], asked_to_stop: bool) -> None:
+        """Log, validate, save, and leave if need be; the order makes checkpoints complete.
+
+        A stop does not wait for a validation: the run then owes the step's record, and makes it
+        before anything else when it goes on.
+        """
         config, counters = self._config, self._counters
         is_last = counters.step == config.steps
         is_broken = counters.skipped_in_a_row >= config.nonfinite_limit
+        counters.owes_record = False
+        scores: dict[str, float] | None = None
+        if self._validate and self._validates_now(is_last):
+            may_leave = not (is_last or is_broken)
+            if not (asked_to_stop and may_leave):
+                scores = self._score(self._validate, may_leave)
+            if scores is None:
+                counters.owes_record = asked_to_stop = True
         if asked_to_stop:
             self._tracker.hurry()
         metrics: dict[str, float] = {}
-        if is_last or counters.step % config.log_every == 0:
+        if not counters.owes_record and (is_last or counters.step % config.log_every == 0):
             metrics |= self._measure()
-        if self._validate and self._validates_now(is_last):
-            metrics |= self._score(self._validate)
+        if scores is not None:
+            metrics |= self._show(scores)
         if metrics and self._world.is_main:
             self._history.append(Record(counters.step, metrics))
         score = metrics.get(f"val/{SCORE}")
@@ -284,7 +300,7 @@ class Trainer:
         if is_last or is_broken or asked_to_stop or is_due:
             self._save(score, must_succeed=is_last or (asked_to_stop and not is_broken))
         if is_broken:
-            self._refuse_to_go_on(batch)
+            self._refuse_to_go_on(keys)
         if asked_to_stop and not is_last:
             raise TrainingInterruptedError(
                 f"{self._run.path}: stopped as asked after step {counters.step} of "
@@ -310,21 +326,34 @@ class Trainer:
         return metrics
 
     def _score(
-        self, validate: Callable[[nn.Module], Sequence[Mapping[str, float]]]
-    ) -> dict[str, float]:
-        """Validate on all ranks; the means are the same on each."""
-        counters = self._counters
-        shares = self._ranks.of_all(validate(self.model_to_publish()))
-        counters.validation = mean_scores(scores for share in shares for scores in share)
+        self, validate: Callable[[nn.Module], Iterable[Mapping[str, float]]], may_leave: bool
+    ) -> dict[str, float] | None:
+        """Validate on all ranks; the means are the same on each. None: a rank was asked to stop."""
+        mine: list[Mapping[str, float]] = []
+        is_left = False
+        for scores in validate(self.model_to_publish()):
+            is_left = bool(mine) and may_leave and self._should_stop()
+            if is_left:
+                break
+            mine.append(scores)
+        self._model.train()
+        shares = self._ranks.of_all((mine, is_left))
+        if any(left for _, left in shares):
+            return None
+        return mean_scores(scores for share, _ in shares for scores in share)
+
+    def _show(self, scores: dict[str, float]) -> dict[str, float]:
+        """Keep, log, draw and report what a validation found; returns it as metrics."""
+        self._counters.validation = scores
         if self._world.is_main:
-            text = "  ".join(f"{name} {value:.4f}" for name, value in counters.validation.items())
-            logger.info("step %d/%d  validation  %s", counters.step, self._config.steps, text)
+            text = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+            logger.info("step %d/%d  validation  %s", self._counters.step, self._config.steps, text)
             if self._draw:
                 self._keep_picture(self._draw(self.model_to_publish()))
         if self._after_validation:
-            self._after_validation(counters.step, dict(counters.validation))
+            self._after_validation(self._counters.step, dict(scores))
         self._model.train()
-        return {f"val/{name}": value for name, value in counters.validation.items()}
+        return {f"val/{name}": value for name, value in scores.items()}
 
     def _keep_picture(self, png: bytes) -> None:
         try:
@@ -342,8 +371,8 @@ class Trainer:
                 logger.warning("damaged: %s", line)
         self._damage |= lines
 
-    def _refuse_to_go_on(self, batch: ClipBatch) -> None:
-        names = ", ".join(name for share in self._ranks.of_all(batch.keys) for name in share)
+    def _refuse_to_go_on(self, keys: Sequence[str]) -> None:
+        names = ", ".join(name for share in self._ranks.of_all(keys) for name in share)
         raise TrainingError(
             f"{self._run.path}: {self._counters.skipped_in_a_row} steps in a row had a loss or "
             f"gradient that is not finite, the last at step {self._counters.step} with the clips "

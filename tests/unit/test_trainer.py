@@ -15,6 +15,7 @@ from tiny_training import (
     make_trainer,
     open_tiny_run,
     summary_of,
+    validate,
 )
 from torch import nn
 
@@ -296,6 +297,38 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, step):
     assert f"stopped as asked after step {step} of 20" in text
     assert "run the same command again" in text
     assert summary_of(tmp_path / "run").resumed_from == step
+    assert end_of(tmp_path / "run") == end_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("log_every", [3, 5])
+def test_a_stop_does_not_wait_for_the_end_of_a_validation(tmp_path, log_every):
+    """Step 10, which is validated, is logged too with one of these and not with the other."""
+    choice, scored, asked = config(log_every=log_every), [], threading.Event()
+
+    def three_clips(model):
+        for clip in range(3):
+            (scores,) = validate(model)
+            scored.append(clip)
+            if not asked.is_set() and len(scored) == 2:
+                asked.set()
+            yield {"psnr_y": scores["psnr_y"] + clip}
+
+    with pytest.raises(TrainingInterruptedError, match="after step 10 of 20"):
+        summary_of(tmp_path / "run", choice, validate=three_clips, should_stop=asked.is_set)
+    assert scored == [0, 1]
+    assert read_history(tmp_path / "run/history.jsonl")[-1].step == {3: 9, 5: 5}[log_every]
+    assert summary_of(tmp_path / "run", choice, validate=three_clips).resumed_from == 10
+    summary_of(tmp_path / "whole", choice, validate=three_clips)
+    assert end_of(tmp_path / "run") == end_of(tmp_path / "whole")
+
+
+def test_a_stop_before_a_validation_is_not_held_up_by_it(tmp_path):
+    def never(model):
+        raise AssertionError("validated")
+
+    stop_after(tmp_path / "run", 10, validate=never)
+    summary_of(tmp_path / "run")
+    summary_of(tmp_path / "whole")
     assert end_of(tmp_path / "run") == end_of(tmp_path / "whole")
 
 
