@@ -162,9 +162,9 @@ def fit(job: TrainJob, resources: Mapping[str, float]) -> None:
         LeaveAtOnceError: it was stopped, and Ray is still busy with it.
     """
     checkpoints = Checkpoints(read_run(Path(job.run)).checkpoints)
-    job.stop_file.unlink(missing_ok=True)
-    remember(job)
     with stop_on_signals() as asked:
+        job.stop_file.unlink(missing_ok=True)
+        remember(job)
         while True:
             before = checkpoints.steps()[:1]
             error = _fit_once(job, resources, asked)
