@@ -30,6 +30,7 @@ from stvsr.core.files import only_writer, whole_folder
 from stvsr.data.storage import Address, absolute
 from stvsr.launch.cluster import cluster, free_cores, worker_resources
 from stvsr.launch.job import TrainJob, deciding_parameters, git_commit
+from stvsr.launch.probe import refuse_unshared_storage
 from stvsr.launch.settings import Settings, own_settings
 from stvsr.launch.train import (
     MAX_FAILURES,
@@ -98,23 +99,24 @@ def tune(
         "data_version": data_version,
         "data_hash": lineage.data_hash,
     }
+    job = TrainJob(
+        params=params,
+        shards=absolute(shards),
+        run=str(folder),
+        attempt=uuid.uuid4().hex[:8],
+        tracking_uri=uri,
+        reports=True,
+        settings=Settings(values=own_settings()),
+        tags=tags,
+    )
     with cluster(address, dashboard=True), only_writer(folder):
+        refuse_unshared_storage(job)
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         tracker = MlflowTracker(uri, params.tracking.experiment, name, folder, tags=tags)
         tracker.log_params(deciding)
-        job = TrainJob(
-            params=params,
-            shards=absolute(shards),
-            run=str(folder),
-            attempt=uuid.uuid4().hex[:8],
-            tracking_uri=uri,
-            parent=tracker.run_id,
-            reports=True,
-            settings=Settings(values=own_settings()),
-            tags=tags,
-        )
+        job = job.model_copy(update={"parent": tracker.run_id})
         try:
             rows = _search(job, folder, params.tune, params.seed)
         finally:

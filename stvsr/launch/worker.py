@@ -1,6 +1,7 @@
 """What runs in each Ray Train worker: builds the parts of a run and hands them to the Trainer."""
 
 import logging
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -58,6 +59,14 @@ def train_worker(config: Mapping[str, str]) -> None:
         write_text_whole(job.refusal_file, str(error))
         if world.size > 1:
             raise  # the other ranks may wait for this one in a collective
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = (str(error).strip().splitlines() or ["no reason given"])[0]
+        logger.warning(
+            "a worker fails: %s: %s (%s, line %d)",
+            type(error).__name__, what, place.filename, place.lineno,
+        )  # fmt: skip
+        raise
 
 
 def build_trainer(job: TrainJob, world: World, device: torch.device) -> Trainer:
