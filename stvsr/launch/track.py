@@ -71,7 +71,7 @@ def sync_runs(runs: Path, uri: str) -> None:
     Raises:
         ServiceError: the store does not answer.
         TrainingError: there is no run.
-        CheckpointError: a run's state is damaged.
+        CheckpointError: the state of some runs is damaged, a line for each; the others are in.
     """
     folders = sorted(record.parent for record in runs.glob(f"*/{RECORD_FILE}"))
     if not folders:
@@ -79,14 +79,19 @@ def sync_runs(runs: Path, uri: str) -> None:
             f"{runs}: found no run (a folder with {RECORD_FILE}); train one with `stvsr train`, "
             "or name its folder with --runs"
         )
+    damaged: list[str] = []
     for folder in folders:
         try:
             with only_writer(folder):
                 sync_run(read_run(folder), uri)
+        except CheckpointError as error:
+            damaged.append(str(error))
         except StvsrError as error:
             if "is already writing it" not in str(error):
                 raise
             logger.info("%s: is training now and uploads by itself", folder)
+    if damaged:
+        raise CheckpointError("\n".join(damaged))
 
 
 def sync_run(run: RunFolder, uri: str) -> None:

@@ -30,3 +30,13 @@ def test_a_damaged_record_is_one_error_with_its_file(tmp_path: Path) -> None:
     (a_run(tmp_path / "runs" / "one") / RECORD_FILE).write_text("{")
     with pytest.raises(CheckpointError, match=r"tracked.json: damaged"):
         sync_runs(tmp_path / "runs", f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def test_a_damaged_run_does_not_keep_the_others_from_the_store(tmp_path: Path) -> None:
+    for name in ("one", "three"):
+        (a_run(tmp_path / "runs" / name) / RECORD_FILE).write_text("{")
+    a_run(tmp_path / "runs" / "two")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with pytest.raises(CheckpointError, match=r"one/tracked.json: .*\n.*three/tracked.json: "):
+        sync_runs(tmp_path / "runs", uri)
+    assert (tmp_path / "runs" / "two" / "mlflow.json").exists()
