@@ -53,7 +53,7 @@ def main() -> None:
     if options.child:
         print(json.dumps(measure(options.child, options.case, options.runs)))
         return
-    cases = CASES | (LARGE if options.large else {})
+    cases = [case for case in CASES | (LARGE if options.large else {}) if options.only in case]
     rate, floors = matmul_rate(options.threads), {}
     results: dict[tuple[str, str], dict[str, float]] = {}
     for case in cases:
@@ -69,6 +69,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--large", action="store_true", help="also 4x180x320, for minutes")
+    parser.add_argument("--only", default="", help="part of a case's name, such as `inference`")
     parser.add_argument("--child", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     return parser.parse_args()
