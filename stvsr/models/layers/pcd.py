@@ -129,12 +129,12 @@ class PcdLevel(nn.Module):
         if coarser is None:
             features = lrelu(self.offset_conv2(features))
             return features, lrelu(self.dcn(source, features))
-        coarse_features, coarse_aligned = (_double(x) for x in coarser)
+        coarse_features, coarse_aligned = coarser
         # an offset of one coarse pixel is two fine ones
-        features = lrelu(self.offset_conv2(torch.cat([features, 2 * coarse_features], dim=1)))
-        features = lrelu(self.offset_conv3(features))
+        features = torch.cat([features, _double(2 * coarse_features)], dim=1)
+        features = lrelu(self.offset_conv3(lrelu(self.offset_conv2(features))))
         aligned = self.dcn(source, features)
-        return features, self.fea_conv(torch.cat([aligned, coarse_aligned], dim=1))
+        return features, self.fea_conv(torch.cat([aligned, _double(coarse_aligned)], dim=1))
 
 
 def _double(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from stvsr.models.layers.frames import as_clip, as_images
+from stvsr.models.layers.frames import Levels, as_clip, as_images
 from stvsr.models.layers.interpolation import align_pairs
 from stvsr.models.layers.pcd import PcdAlignment, Pyramid, StateAlignment, conv3x3, lrelu
 
@@ -28,7 +28,7 @@ class LSTFI(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, N, C, H, W) -> gaps (B, N-1, C, H, W); H and W multiples of 4."""
-        steps = self._recur(self._align(frames))
+        steps = self._recur(self.state_alignment.levels_by_step(self._align(frames)))
         by_direction = [step.chunk(2) for step in steps]
         gaps = [
             self.fusion(torch.cat([forward, backward], dim=1))
@@ -52,9 +52,8 @@ class LSTFI(nn.Module):
         by_direction: Tensor = aligned.unflatten(0, (2, len(forth), -1))
         return by_direction.transpose(1, 2).flatten(0, 1)
 
-    def _recur(self, short_term: Tensor) -> list[Tensor]:
+    def _recur(self, levels: list[Levels]) -> list[Tensor]:
         """Run the cell along the gaps of both directions: each step's (D * B, C, H, W)."""
-        levels = self.state_alignment.levels_by_step(short_term)
         state = torch.zeros_like(levels[0][0])
         results: list[Tensor] = []
         for features in levels:

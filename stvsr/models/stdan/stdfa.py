@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvsr.models.layers.frames import as_clip
-from stvsr.models.layers.parts import by_parts, by_rows, cut, from_row, part_pixels, with_halo
+from stvsr.models.layers.parts import (
+    by_bands,
+    by_rows,
+    cut,
+    from_row,
+    part_pixels,
+    with_halo,
+)
 from stvsr.models.layers.pcd import OffsetConv, conv3x3, lrelu
 from stvsr.models.layers.recompute import KEPT_NUMBERS, recomputed
 from stvsr.ops import deformable_attention
@@ -108,58 +115,59 @@ class STDFA(nn.Module):
         self.conv_last = conv3x3(embedding, channels)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(B, T, C, H, W) -> (B, T, C, H, W); T >= 2."""
-        by_frame = frames.transpose(0, 1)
-        T, pixels = len(by_frame), frames[:, 0, 0].numel()
-        maps = self._project(by_frame)
+        """(B, T, C, H, W) -> (B, T, C, H, W); T >= 2. Without gradients `frames` is overwritten."""
+        by_frame = frames.unbind(1)
+        maps = self._project(frames.transpose(0, 1))
+        if torch.is_grad_enabled():
+            return torch.stack([x + self._new(x, maps, i) for i, x in enumerate(by_frame)], dim=1)
+        for i, frame in enumerate(by_frame):
+            frames[:, i] += self._new(frame, maps, i)
+        return frames
 
-        def some(part: slice) -> Tensor:
-            new = [
-                by_frame[i] + self.conv_last(self._gather(by_frame[i], maps, i))
-                for i in range(part.start, part.stop)
-            ]
-            return torch.cat(new)
-
-        return as_clip(by_parts(some, T, pixels, frames.device), T).transpose(0, 1)
+    def _new(self, frame: Tensor, maps: Maps, i: int) -> Tensor:
+        """What frame `i` (B, C, H, W) gains."""
+        gained: Tensor = self.conv_last(self._gather(frame, maps, i))
+        return gained
 
     def _project(self, by_frame: Tensor) -> Maps:
         """(T, B, C, H, W) -> the maps of each frame."""
-        T, pixels = len(by_frame), by_frame[0, :, 0].numel()
 
-        def some(part: slice) -> Tensor:
-            pixels = self._embed(by_frame[part].flatten(0, 1))
-            key, value = (as_clip(_as_image(to(pixels)), len(by_frame[part])) for to in projections)
-            return torch.stack([key, value], dim=1).flatten(0, 2)
+        def of_all(to: nn.Linear) -> Tensor:
+            def some(images: Tensor) -> Tensor:
+                return self._embed(to, images).contiguous()  # as sampling wants it
 
-        projections = (self.to_key, self.to_value)
-        maps = as_clip(by_parts(some, T, pixels, by_frame.device), T)
-        key, value = maps.unflatten(1, (2, -1)).unbind(1)
+            return as_clip(by_bands(some, by_frame.flatten(0, 1), halo=1, scale=1), len(by_frame))
+
+        key, value = of_all(self.to_key), of_all(self.to_value)
         from_key: tuple[Tensor, ...] = ()
         if torch.is_grad_enabled():
-            from_key = as_clip(self.points.from_key(key.flatten(0, 1)), T).unbind(0)
+            shares = self.points.from_key(key.flatten(0, 1))
+            from_key = as_clip(shares, len(key)).unbind(0)
         return Maps(key.unbind(0), value.unbind(0), from_key)
 
-    def _embed(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> pixels (B, H, W, E)."""
+    def _embed(self, to: nn.Linear, images: Tensor) -> Tensor:
+        """Queries, keys or values of (B, C, H, W), as images (B, E, H, W)."""
         images = images.contiguous(memory_format=torch.channels_last)
-        pixels: Tensor = self.conv_first(images).permute(0, 2, 3, 1)
-        return pixels
+        pixels: Tensor = to(self.conv_first(images).permute(0, 2, 3, 1))
+        return pixels.permute(0, 3, 1, 2)
 
     def _gather(self, frame: Tensor, maps: Maps, i: int) -> Tensor:
         """Mix the values of all frames but `i` for frame `i`'s pixels (eqs 8-9): (B, E, H, W)."""
-        query = _as_image(self.to_query(self._embed(frame)))
         others = [j for j in range(len(maps.key)) if j != i]
 
         def some(rows: slice) -> Tensor:
-            return self._gather_rows(query, maps, others, rows)
+            return self._gather_rows(frame, maps, others, rows)
 
-        return by_rows(some, query)
+        return by_rows(some, frame)
 
-    def _gather_rows(self, query: Tensor, maps: Maps, others: list[int], rows: slice) -> Tensor:
-        from_query = self.points.from_query(cut(query, with_halo(rows, HALO)[0]))
-        query = cut(query, rows)
+    def _gather_rows(self, frame: Tensor, maps: Maps, others: list[int], rows: slice) -> Tensor:
+        around, inner = with_halo(rows, HALO)
+        wider, within = with_halo(around, 1)
+        query = cut(self._embed(self.to_query, cut(frame, wider)), within)
+        from_query = self.points.from_query(query)
+        query = cut(query, inner)
         pixels = CHUNK_PIXELS if torch.is_grad_enabled() else part_pixels(query.device)
-        length = max(1, pixels // query[:, 0].numel())
+        length = max(1, pixels // frame[:, 0].numel())
         attend = self._attend if self._keeps(maps) else self._attend_recomputed
         parts = (
             attend(query, from_query, maps, others[start : start + length], rows)
@@ -209,11 +217,6 @@ def _mix_parts(
 def _together(maps: list[Tensor]) -> Tensor:
     """Maps (B, E, H, W) of n frames -> (B, n, E, H, W), without a copy where n is 1."""
     return torch.stack(maps, dim=1) if len(maps) > 1 else maps[0][:, None]
-
-
-def _as_image(pixels: Tensor) -> Tensor:
-    """(B, H, W, E) -> (B, E, H, W)."""
-    return pixels.permute(0, 3, 1, 2)
 
 
 def _mix(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
