@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from stvsr.core.clip import SCALE, ClipBatch
 from stvsr.core.errors import ShardError
 from stvsr.data import png
 from stvsr.data.augment import Draw, in_time
-from stvsr.data.read_ahead import read_ahead
+from stvsr.data.read_ahead import give_way, read_ahead
 from stvsr.data.shard_format import HR_FRAMES, LR_FRAMES
 from stvsr.data.sound import FRAMES, Sample, SoundClips
 
@@ -86,12 +87,16 @@ def _decoded(
     if not under_way:
         return
 
-    def started() -> Any:
+    def start() -> Any:
         pipeline = _pipeline(len(under_way[0]), crop, threads, len(under_way), device)
         for batch in under_way:
             _feed(pipeline, batch)
         pipeline.schedule_run()  # the first call runs as many batches as the pipeline is deep
         return pipeline
+
+    def started() -> Any:
+        with ThreadPoolExecutor(1, initializer=give_way) as starter:  # its threads give way too
+            return starter.submit(start).result()
 
     pipeline = started()
     while under_way:

@@ -220,6 +220,20 @@ def test_closed_in_the_middle_it_leaves_no_thread(tiny_shards: ShardSet, kind: s
     assert not {*threading.enumerate()} & (started - before)
 
 
+@BOTH
+def test_its_threads_give_way_to_the_one_that_trains(tiny_shards: ShardSet, kind: str) -> None:
+    with closing(batches(tiny_shards, kind, stop=1000)) as stream:
+        next(stream)
+        found = {t.native_id for t in threading.enumerate() if "read-ahead" in t.name}
+        if kind == "dali":
+            tasks = Path("/proc/self/task").iterdir()
+            of_dali = {int(task.name) for task in tasks if "DALI" in (task / "comm").read_text()}
+            assert of_dali
+            found |= of_dali
+        niceness = [os.getpriority(os.PRIO_PROCESS, thread) for thread in found if thread]
+    assert min(niceness) > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
 # what is refused
 
 
