@@ -1,19 +1,24 @@
 """What does the line cost beside the arithmetic of a step, a checkpoint, and a start?
 
-    OMP_WAIT_POLICY=passive python benchmarks/training.py --steps 60
+    OMP_WAIT_POLICY=passive python benchmarks/training.py --rounds 2
 
-The same network, batch and threads twice in one run: a bare loop over one batch in memory, and
-`stvsr train` with Ray, DALI, MLflow and checkpoints. The bare loop runs before and after, and the
-mean of both counts. Prints a page for benchmarks/results/.
+The same network, batch and threads twice: a bare loop over one batch in memory, and `stvsr train`
+with Ray, DALI, MLflow and checkpoints. They take turns, since a machine is not equally fast for
+long, and the median step of each counts. Once with a thread for each core, where reading takes its
+time from the step, and once with a core left for it. Prints a page for benchmarks/results/.
 """
 
 import argparse
+import itertools
 import json
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -29,6 +34,8 @@ from stvsr.training.trainer import make_optimizer
 
 BATCH, CROP = 4, 32
 
+CORES = os.cpu_count() or 1
+
 NETWORKS = {
     "GPU, 8 over NVLink (300 GB/s)": 300e9,
     "InfiniBand 200 Gbit/s": 25e9,
@@ -37,24 +44,41 @@ NETWORKS = {
 }
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What one turn of the two took.
+
+    Attributes:
+        bare: seconds of each step of the bare loop.
+        start: seconds from the line's command to the end of its first step.
+        line: seconds of each later step.
+    """
+
+    bare: list[float]
+    start: float
+    line: list[float]
+
+
 def main() -> None:
     options = parse()
     if options.child:
         print(json.dumps(bare_loop(options.steps)))
         return
+    turns: dict[int, list[Turn]] = {max(1, CORES - 1): [], CORES: []}
     with tempfile.TemporaryDirectory(prefix="stvsr-bench-") as folder:
         project = Path(folder)
         make_shards(project, options)
-        before = in_child(options)
-        start, step = in_the_line(project, options)
-        after = in_child(options)
-    print(page(options, before, after, start, step, checkpoint_seconds()))
+        for _ in range(options.rounds):
+            for threads, taken in turns.items():
+                bare = in_child(options, threads)
+                taken.append(Turn(bare, *in_the_line(project, options, threads)))
+    print(page(options, turns, checkpoint_seconds()))
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--checkpoint-every", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=25, help="of each of the two in each round")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -69,7 +93,7 @@ def make_shards(project: Path, options: argparse.Namespace) -> None:
             "crop": CROP,
             "workers": 1,
             "log_every": 1,
-            "checkpoint_every": options.checkpoint_every,
+            "checkpoint_every": options.steps,
             "validate_every": 0,
         },
     }
@@ -78,45 +102,53 @@ def make_shards(project: Path, options: argparse.Namespace) -> None:
         subprocess.run([sys.executable, "-m", "stvsr.cli", *verb], cwd=project, check=True)
 
 
-def in_child(options: argparse.Namespace) -> float:
-    """Seconds per step of the bare loop, in a process of its own, as Ray's worker is one."""
+def in_child(options: argparse.Namespace, threads: int) -> list[float]:
+    """Seconds of each step of the bare loop, in a process of its own, as Ray's worker is one."""
     command = [sys.executable, __file__, "--child", "--steps", str(options.steps)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count())}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout))
+    return list(json.loads(done.stdout))
 
 
-def bare_loop(steps: int) -> float:
+def bare_loop(steps: int) -> list[float]:
+    """Seconds of each step but the first."""
     torch.manual_seed(0)
     model = build_model(StdanConfig(preset="small")).train()
     optimizer = make_optimizer(model, TrainConfig())
     lr_clip = torch.rand(BATCH, 4, 3, CROP, CROP)
     hr_clip = torch.rand(BATCH, 7, 3, 4 * CROP, 4 * CROP)
-    begin = 0.0
-    for step in range(steps):
-        if step == 1:
-            begin = time.perf_counter()
+    seen = []
+    for _ in range(steps):
         optimizer.zero_grad()
         charbonnier(model(lr_clip), hr_clip, "mean").backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    return (time.perf_counter() - begin) / (steps - 1)
+        seen.append(time.perf_counter())
+    return differences(seen)
 
 
-def in_the_line(project: Path, options: argparse.Namespace) -> tuple[float, float]:
-    """Seconds from the command to the end of its first step, and per later step, all included."""
+def differences(times: list[float]) -> list[float]:
+    return [after - before for before, after in itertools.pairwise(times)]
+
+
+def in_the_line(
+    project: Path, options: argparse.Namespace, threads: int
+) -> tuple[float, list[float]]:
+    """Seconds from the command to the end of its first step, and of each later step."""
+    shutil.rmtree(project / "runs", ignore_errors=True)
     seen: list[float] = []
     begin = time.perf_counter()
     command = [sys.executable, "-m", "stvsr.cli", "train"]
-    with subprocess.Popen(command, cwd=project) as process:
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with subprocess.Popen(command, cwd=project, env=environment) as process:
         while process.poll() is None and len(seen) < options.steps:
             history = next(iter(project.glob("runs/*/history.jsonl")), None)
             lines = history.read_bytes().count(b"\n") if history else 0
             seen += [time.perf_counter()] * (lines - len(seen))
-            time.sleep(0.005)
+            time.sleep(0.01)
     if process.returncode:
         raise SystemExit("stvsr train failed")
-    return seen[0] - begin, (seen[-1] - seen[0]) / (options.steps - 1)
+    return seen[0] - begin, differences(seen)
 
 
 def checkpoint_seconds() -> dict[str, float]:
@@ -140,14 +172,9 @@ def checkpoint_seconds() -> dict[str, float]:
 
 
 def page(
-    options: argparse.Namespace,
-    before: float,
-    after: float,
-    start: float,
-    step: float,
-    checkpoint: dict[str, float],
+    options: argparse.Namespace, turns: dict[int, list[Turn]], checkpoint: dict[str, float]
 ) -> str:
-    bare = (before + after) / 2
+    start = min(turn.start for taken in turns.values() for turn in taken)
     parameters = sum(p.numel() for p in build_model(StdanConfig()).parameters())
     gradient = 4 * parameters
     lines = [
@@ -157,17 +184,15 @@ def page(
         f"load when the run ended: {os.getloadavg()[0]:.1f}.",
         f"`OMP_WAIT_POLICY=passive python {' '.join(['benchmarks/training.py', *sys.argv[1:]])}`",
         "",
-        f"STDAN, preset small, {BATCH} clips of 4x{CROP}x{CROP} per step, {options.steps} steps, "
-        f"one worker, a checkpoint every {options.checkpoint_every} steps, each step logged.",
+        f"STDAN, preset small, {BATCH} clips of 4x{CROP}x{CROP} per step, one worker, each step "
+        f"logged; the two take turns, {options.rounds} rounds of {options.steps} steps each.",
         "",
-        "| what | seconds | against the bare loop |",
-        "|---|---|---|",
-        f"| step of a bare loop over one batch in memory, before / after | {before:.3f} / "
-        f"{after:.3f} | 1 |",
-        f"| step of `stvsr train`: Ray, DALI, MLflow, history, checkpoints | {step:.3f} | "
-        f"{step / bare:.3f} |",
-        f"| from the command to the end of the first step | {start:.1f} | {start / bare:.0f} steps "
-        "|",
+        "| threads | median step of the bare loop, s | round by round | of `stvsr train`, s "
+        "| round by round | against the bare loop |",
+        "|---|---|---|---|---|---|",
+        *(row(threads, taken) for threads, taken in turns.items()),
+        "",
+        f"From the command to the end of the first step: {start:.1f} s.",
         "",
         f"A checkpoint of the published network (weights, Adam's moments, average: "
         f"{checkpoint['mib']:.0f} MiB, flushed to the disk) takes {checkpoint['seconds']:.2f} s; "
@@ -195,6 +220,16 @@ def page(
         "need a larger batch, which is another recipe.",
     ]
     return "\n".join(lines)
+
+
+def row(threads: int, turns: list[Turn]) -> str:
+    cells: list[str] = []
+    both = [turn.bare for turn in turns], [turn.line for turn in turns]
+    for rounds in both:
+        cells.append(f"{statistics.median(itertools.chain(*rounds)):.3f}")
+        cells.append(" / ".join(f"{statistics.median(steps):.3f}" for steps in rounds))
+    bare, line = (statistics.median(itertools.chain(*rounds)) for rounds in both)
+    return f"| {threads} of {CORES} cores | {' | '.join(cells)} | {line / bare:.3f} |"
 
 
 if __name__ == "__main__":
