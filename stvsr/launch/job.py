@@ -3,11 +3,13 @@
 import os
 import re
 import subprocess
+import uuid
 from pathlib import Path
 
 from stvsr.core.config import Config, Field
 from stvsr.data.shard_format import Lineage
-from stvsr.launch.settings import Settings
+from stvsr.data.storage import Address, absolute
+from stvsr.launch.settings import Settings, own_settings
 from stvsr.params import Params
 from stvsr.training.run import fingerprint, flatten
 
@@ -50,6 +52,35 @@ class TrainJob(Config):
     def log_file(self) -> Path:
         """Log of rank 0, which the command shows."""
         return Path(self.run) / "train.log"
+
+
+def new_job(
+    params: Params,
+    shards: Address,
+    run: Path,
+    *,
+    tracking_uri: str,
+    lineage: Lineage,
+    data_version: str,
+    profile: bool = False,
+    reports: bool = False,
+) -> TrainJob:
+    """A new start of the run in `run`, from the project and the settings of this process."""
+    return TrainJob(
+        params=params,
+        shards=absolute(shards),
+        run=str(run),
+        attempt=uuid.uuid4().hex[:8],
+        tracking_uri=tracking_uri,
+        profile=profile,
+        reports=reports,
+        settings=Settings(values=own_settings()),
+        tags={
+            "git_commit": git_commit(Path()),
+            "data_version": data_version,
+            "data_hash": lineage.data_hash,
+        },
+    )
 
 
 def deciding_parameters(params: Params, lineage: Lineage) -> dict[str, object]:

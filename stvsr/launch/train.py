@@ -25,12 +25,11 @@ from stvsr.core.files import only_writer, whole_folder, write_text_whole
 from stvsr.data.loader import LoaderConfig
 from stvsr.data.shard_format import Lineage
 from stvsr.data.shard_set import ShardSet
-from stvsr.data.storage import Address, absolute, inside
+from stvsr.data.storage import Address, inside
 from stvsr.launch.cluster import Roster, cluster, worker_resources
 from stvsr.launch.follow import following
-from stvsr.launch.job import TrainJob, deciding_parameters, git_commit, run_name
+from stvsr.launch.job import TrainJob, deciding_parameters, new_job, run_name
 from stvsr.launch.probe import refuse_unshared_storage
-from stvsr.launch.settings import Settings, own_settings
 from stvsr.launch.track import WEIGHTS_FILE, remember
 from stvsr.launch.worker import train_worker
 from stvsr.models import build_model
@@ -93,26 +92,19 @@ def train(
     lineage = checked_lineage(shards, params.loader)
     path = (runs / run_name(params, lineage)).resolve()
     deciding = deciding_parameters(params, lineage)
-    commit = git_commit(Path())
-    uri = resolve_uri(params.tracking.uri, Path().resolve())
+    job = new_job(
+        params,
+        shards,
+        path,
+        tracking_uri=resolve_uri(params.tracking.uri, Path().resolve()),
+        lineage=lineage,
+        data_version=data_version,
+        profile=profile,
+    )
     checkpoint = None
     if not fresh:
         checkpoint = Checkpoints(open_run(path, deciding).checkpoints).newest_whole()
     if checkpoint is None or checkpoint.counters.step < params.train.steps:
-        job = TrainJob(
-            params=params,
-            shards=absolute(shards),
-            run=str(path),
-            attempt=uuid.uuid4().hex[:8],
-            tracking_uri=uri,
-            profile=profile,
-            settings=Settings(values=own_settings()),
-            tags={
-                "git_commit": commit,
-                "data_version": data_version,
-                "data_hash": lineage.data_hash,
-            },
-        )
         with cluster(address):
             refuse_unshared_storage(job)
             resources = worker_resources(params.train.workers, params.train.min_workers)
@@ -130,13 +122,13 @@ def train(
         seed=params.seed,
         degradation=lineage.degradation.model_dump(mode="json"),
         data_hash=lineage.data_hash,
-        git_commit=commit,
+        git_commit=job.tags["git_commit"],
         stvsr_version=stvsr.__version__,
     )
     card = _publish(read_run(path), checkpoint, card, out)
     write_text_whole(path / WEIGHTS_FILE, f"{card.weights_sha256}\n")
     try:
-        tag_weights(uri, path, card.weights_sha256)
+        tag_weights(job.tracking_uri, path, card.weights_sha256)
     except ServiceError as error:
         logger.warning(
             "tracker: %s; the trained network is in %s all the same, and `stvsr track sync` "

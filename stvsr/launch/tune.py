@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import sys
-import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -27,11 +26,10 @@ from rich.table import Table
 
 from stvsr.core.errors import ParamsError, TrainingError
 from stvsr.core.files import only_writer, whole_folder
-from stvsr.data.storage import Address, absolute
+from stvsr.data.storage import Address
 from stvsr.launch.cluster import cluster, free_cores, worker_resources
-from stvsr.launch.job import TrainJob, deciding_parameters, git_commit
+from stvsr.launch.job import TrainJob, deciding_parameters, new_job
 from stvsr.launch.probe import refuse_unshared_storage
-from stvsr.launch.settings import Settings, own_settings
 from stvsr.launch.train import (
     MAX_FAILURES,
     checked_lineage,
@@ -94,27 +92,21 @@ def tune(
     name = f"tune-{fingerprint(deciding)}"
     folder = (runs / name).resolve()
     uri = resolve_uri(params.tracking.uri, Path().resolve())
-    tags = {
-        "git_commit": git_commit(Path()),
-        "data_version": data_version,
-        "data_hash": lineage.data_hash,
-    }
-    job = TrainJob(
-        params=params,
-        shards=absolute(shards),
-        run=str(folder),
-        attempt=uuid.uuid4().hex[:8],
+    job = new_job(
+        params,
+        shards,
+        folder,
         tracking_uri=uri,
+        lineage=lineage,
+        data_version=data_version,
         reports=True,
-        settings=Settings(values=own_settings()),
-        tags=tags,
     )
     with cluster(address, dashboard=True), only_writer(folder):
         refuse_unshared_storage(job)
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        tracker = MlflowTracker(uri, params.tracking.experiment, name, folder, tags=tags)
+        tracker = MlflowTracker(uri, params.tracking.experiment, name, folder, tags=job.tags)
         tracker.log_params(deciding)
         job = job.model_copy(update={"parent": tracker.run_id})
         try:
