@@ -81,10 +81,10 @@ def parse() -> argparse.Namespace:
 
 
 def write_set(folder: Path, clips: int) -> Path:
-    from stvsr.data.degrade import DegradationConfig
-    from stvsr.data.index import IndexConfig, build_index
-    from stvsr.data.sample import make_sample
-    from stvsr.data.shards import ShardsConfig, write_shards
+    from stvsr.data.index.build import IndexConfig, build_index
+    from stvsr.data.shards.degrade import DegradationConfig
+    from stvsr.data.shards.write import ShardsConfig, write_shards
+    from stvsr.data.sources.sample import make_sample
 
     (folder / "source").mkdir()
     make_sample(clips, 1, (WIDTH, HEIGHT), 0, folder / "source")
@@ -154,8 +154,8 @@ def ours(kind: str) -> Callable[[Path, int], Iterator[int]]:
 
 def stream(kind: Any, folder: Path, workers: int, start: int) -> Iterator[Any]:
     from stvsr.core.world import World
-    from stvsr.data.loader import LoaderConfig, train_batches
-    from stvsr.data.shards import ShardSet
+    from stvsr.data.loading.loader import LoaderConfig, train_batches
+    from stvsr.data.shards.write import ShardSet
 
     return train_batches(
         LoaderConfig(kind=kind, threads=workers),
@@ -213,8 +213,8 @@ def augmented(sample: Mapping[str, bytes]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def decoding(decode: Callable[[memoryview], object]) -> Callable[[Path, int], Iterator[int]]:
     def begin(folder: Path, workers: int) -> Iterator[int]:
-        from stvsr.data.shards import ShardSet
-        from stvsr.data.sound import FRAMES
+        from stvsr.data.loading.samples import FRAMES
+        from stvsr.data.shards.write import ShardSet
 
         shards = ShardSet.open(folder)
         files = [shards.files(clip, FRAMES) for clip in range(len(shards))]
@@ -246,7 +246,7 @@ def decode_with_pillow(file: memoryview) -> object:
 
 def measure_resume(options: argparse.Namespace) -> Result:
     """The first stream of a process pays for imports, so the second is timed."""
-    from stvsr.data.storage import LocalStorage
+    from stvsr.data.shards.storage import LocalStorage
 
     read: list[int] = []
     genuine = LocalStorage.read_range

@@ -23,12 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "model"))
-from straightforward import StraightforwardStdan
-
 from stvsr.models import StdanConfig, build_model
 from stvsr.models.layers.naming import published_name
 from stvsr.models.stdan.state_dict import RULES
+from tests.support.straightforward import StraightforwardStdan
 
 CASES = {
     "train, 1 clip of 4x32x32": (1, 4, 32, 32, True),

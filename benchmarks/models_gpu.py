@@ -11,19 +11,16 @@ and operations over its time, against a measured copy and a measured matrix prod
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "model"))
-from straightforward import StraightforwardStdan
-
 from stvsr import ops
 from stvsr.models import StdanConfig, build_model
 from stvsr.models.layers.naming import published_name
 from stvsr.models.stdan.state_dict import RULES
+from tests.support.straightforward import StraightforwardStdan
 
 
 def main() -> None:

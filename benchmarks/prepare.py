@@ -139,10 +139,10 @@ def peak_mib(process: str) -> float:
 
 
 def preparing(folder: Path, options: argparse.Namespace) -> dict[str, Result]:
-    from stvsr.data.index import IndexConfig, build_index
-    from stvsr.data.layout import RECORD_NAME
-    from stvsr.data.sample import make_sample
-    from stvsr.data.source import SourceConfig, make_source
+    from stvsr.data.clips.layout import RECORD_NAME
+    from stvsr.data.index.build import IndexConfig, build_index
+    from stvsr.data.sources.sample import make_sample
+    from stvsr.data.sources.source import SourceConfig, make_source
 
     (folder / "clips").mkdir(parents=True)
     make_sample(options.sample, 1, (448, 256), 0, folder / "clips")
@@ -159,7 +159,7 @@ def preparing(folder: Path, options: argparse.Namespace) -> dict[str, Result]:
 
 def decode(frames: tuple[int, ...]) -> Callable[[Path], Callable[[], None]]:
     def begin(folder: Path) -> Callable[[], None]:
-        from stvsr.data import png
+        from stvsr.data.clips import png
 
         contents = [
             path.read_bytes() for n in frames for path in folder.glob(f"clips/*/*/*/im{n}.png")
@@ -176,8 +176,8 @@ def decode(frames: tuple[int, ...]) -> Callable[[Path], Callable[[], None]]:
 
 def ours(kind: str) -> Callable[[Path], Callable[[], None]]:
     def begin(folder: Path) -> Callable[[], None]:
-        from stvsr.data.degrade import DegradationConfig
-        from stvsr.data.shards import ShardsConfig, write_shards
+        from stvsr.data.shards.degrade import DegradationConfig
+        from stvsr.data.shards.write import ShardsConfig, write_shards
 
         outs = (folder / kind / f"shards{run}" for run in range(1000))
 
@@ -279,42 +279,42 @@ def open_with_zipfile(folder: Path) -> Callable[[], None]:
 
 
 def open_zip(folder: Path) -> Callable[[], None]:
-    from stvsr.data.frames import open_frames
+    from stvsr.data.clips.frames import open_frames
 
     return lambda: open_frames(folder / "clips.zip").read_list("sep_testlist.txt") and None
 
 
 def source(folder: Path) -> Callable[[], None]:
-    from stvsr.data.source import SourceConfig, make_source
+    from stvsr.data.sources.source import SourceConfig, make_source
 
     config = SourceConfig(kind="vimeo90k", path=str(folder / "clips.zip"))
     return lambda: make_source(config, 0, folder / "source") and None
 
 
 def index(folder: Path) -> Callable[[], None]:
-    from stvsr.data.index import IndexConfig, build_index
+    from stvsr.data.index.build import IndexConfig, build_index
 
     return lambda: build_index(folder / "source", folder / "index", IndexConfig()) and None
 
 
 def plan(folder: Path) -> Callable[[], None]:
-    from stvsr.data.degrade import DegradationConfig
-    from stvsr.data.shards import ShardsConfig, plan_shards
+    from stvsr.data.shards.degrade import DegradationConfig
+    from stvsr.data.shards.write import ShardsConfig, plan_shards
 
     arguments = folder / "index", "train", folder / "shards", ShardsConfig(), DegradationConfig()
     return lambda: plan_shards(*arguments) and None
 
 
 def shard(folder: Path) -> Callable[[], None]:
-    from stvsr.data.degrade import DegradationConfig
-    from stvsr.data.shards import ShardsConfig, write_shards
+    from stvsr.data.shards.degrade import DegradationConfig
+    from stvsr.data.shards.write import ShardsConfig, write_shards
 
     arguments = folder / "index", "train", folder / "shards", ShardsConfig(), DegradationConfig()
     return lambda: write_shards(*arguments) and None
 
 
 def open_set(folder: Path) -> Callable[[], None]:
-    from stvsr.data.shard_set import ShardSet
+    from stvsr.data.shards.read import ShardSet
 
     return lambda: ShardSet.open(folder / "shards") and None
 
@@ -323,8 +323,8 @@ def first_batch(folder: Path) -> Callable[[], None]:
     import torch
 
     from stvsr.core.world import World
-    from stvsr.data.loader import LoaderConfig, train_batches
-    from stvsr.data.shard_set import ShardSet
+    from stvsr.data.loading.loader import LoaderConfig, train_batches
+    from stvsr.data.shards.read import ShardSet
 
     def work() -> None:
         batches = train_batches(

@@ -12,7 +12,6 @@ import platform
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,14 +22,12 @@ from pathlib import Path
 
 import ray
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from tiny_clips import write_tiny_source
-from tiny_project import DEADLINE_S, make_project, started, wait_until
-from two_nodes import Nodes, two_nodes
-
-from stvsr.data.degrade import DegradationConfig
-from stvsr.data.index import IndexConfig, build_index
-from stvsr.data.shards import ShardsConfig, write_shards
+from stvsr.data.index.build import IndexConfig, build_index
+from stvsr.data.shards.degrade import DegradationConfig
+from stvsr.data.shards.write import ShardsConfig, write_shards
+from tests.support.clips import write_tiny_source
+from tests.support.projects import DEADLINE_S, make_project, started, wait_until
+from tests.support.ray_nodes import Nodes, two_nodes
 
 TRAIN = {
     "steps": 100_000, "batch_size": 2, "crop": 8, "checkpoint_every": 20, "validate_every": 0,

@@ -75,7 +75,7 @@ def _without_fresh(options: argparse.Namespace, text: str) -> str:
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    from stvsr.data.fetch import VIMEO90K, fetch
+    from stvsr.data.sources.fetch import VIMEO90K, fetch
 
     with only_writer(options.out):
         fetch(VIMEO90K, options.out, options.mirror)
@@ -83,7 +83,7 @@ def _fetch(options: argparse.Namespace) -> None:
 
 def _source(options: argparse.Namespace) -> None:
     params = _params(options)
-    from stvsr.data.source import make_source
+    from stvsr.data.sources.source import make_source
 
     with only_writer(options.out, holds="source.json"):
         make_source(params.source, params.seed, options.out)
@@ -91,7 +91,7 @@ def _source(options: argparse.Namespace) -> None:
 
 def _index(options: argparse.Namespace) -> None:
     params = _params(options)
-    from stvsr.data.index import build_index
+    from stvsr.data.index.build import build_index
 
     with only_writer(options.out, holds="manifest.parquet"):
         build_index(options.source, options.out, params.index)
@@ -104,18 +104,18 @@ def _shard(options: argparse.Namespace) -> None:
         if os.environ.get("RAY_ADDRESS"):
             from stvsr.launch.shards import write_shards_on_cluster as write_shards
         else:
-            from stvsr.data.shards import write_shards
+            from stvsr.data.shards.write import write_shards
         write_shards(options.index, options.split, out, params.shards, params.degradation)
 
 
 def _verify_shards(options: argparse.Namespace) -> None:
-    from stvsr.data.verify import verify_sets
+    from stvsr.data.shards.verify import verify_sets
 
     verify_sets(options.sets or SHARD_SETS)
 
 
 def _show_shards(options: argparse.Namespace) -> None:
-    from stvsr.data.show import show_set
+    from stvsr.data.shards.show import show_set
 
     show_set(options.set, options.out, options.clips)
 
@@ -148,7 +148,7 @@ def _done_as_job(options: argparse.Namespace, params: "Params", flags: Sequence[
 
         apply_file(options.settings)
         os.chdir("/")  # paths are absolute in a job, and Ray may replace the folder it began in
-    from stvsr.data.storage import absolute
+    from stvsr.data.shards.storage import absolute
     from stvsr.launch.submit import run_as_job, takes_jobs
 
     if not takes_jobs(address):
@@ -178,7 +178,7 @@ def _track(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     params = _params(options)
-    from stvsr.data.storage import inside
+    from stvsr.data.shards.storage import inside
     from stvsr.evaluation.evaluate import evaluate
 
     with only_writer(options.out, holds="metrics.json"):

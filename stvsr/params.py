@@ -11,11 +11,11 @@ import yaml
 
 from stvsr.core.config import Config, Field, ValidationError
 from stvsr.core.errors import ParamsError
-from stvsr.data.degrade import DegradationConfig
-from stvsr.data.index import IndexConfig
-from stvsr.data.loader import LoaderConfig
-from stvsr.data.shards import ShardsConfig
-from stvsr.data.source import SourceConfig
+from stvsr.data.index.build import IndexConfig
+from stvsr.data.loading.loader import LoaderConfig
+from stvsr.data.shards.degrade import DegradationConfig
+from stvsr.data.shards.write import ShardsConfig
+from stvsr.data.sources.source import SourceConfig
 from stvsr.evaluation.config import EvaluateConfig
 from stvsr.models import ModelConfig
 from stvsr.models.stdan.config import StdanConfig

@@ -13,7 +13,7 @@ import pytest
 from stvsr.cli import QUIET_WAITING, TELEMETRY_OFF
 
 if TYPE_CHECKING:
-    from stvsr.data.shards import ShardSet
+    from stvsr.data.shards.write import ShardSet
 
 # Before a library that reads these is imported; the processes that tests start inherit them.
 os.environ.update(TELEMETRY_OFF | QUIET_WAITING)
@@ -37,14 +37,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tiny_clips import write_tiny_source
+    from tests.support.clips import write_tiny_source
 
     return write_tiny_source(tmp_path_factory.mktemp("tiny") / "source")
 
 
 @pytest.fixture(scope="session")
 def tiny_index(tiny_source: Path) -> Path:
-    from stvsr.data.index import IndexConfig, build_index
+    from stvsr.data.index.build import IndexConfig, build_index
 
     index = tiny_source.parent / "index"
     build_index(tiny_source, index, IndexConfig())
@@ -54,8 +54,8 @@ def tiny_index(tiny_source: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_shards_folder(tiny_index: Path) -> Path:
     """12 clips in shards of 5, 5 and 2; read only."""
-    from stvsr.data.degrade import DegradationConfig
-    from stvsr.data.shards import ShardsConfig, write_shards
+    from stvsr.data.shards.degrade import DegradationConfig
+    from stvsr.data.shards.write import ShardsConfig, write_shards
 
     out = tiny_index.parent / "shards" / "train"
     config = ShardsConfig(clips_per_shard=5, workers=1)
@@ -66,8 +66,8 @@ def tiny_shards_folder(tiny_index: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_sets(tiny_index: Path, tiny_shards_folder: Path) -> Path:
     """The folder with the sets `train` and `test`; read only."""
-    from stvsr.data.degrade import DegradationConfig
-    from stvsr.data.shards import ShardsConfig, write_shards
+    from stvsr.data.shards.degrade import DegradationConfig
+    from stvsr.data.shards.write import ShardsConfig, write_shards
 
     sets = tiny_shards_folder.parent
     write_shards(tiny_index, "test", sets / "test", ShardsConfig(workers=1), DegradationConfig())
@@ -76,6 +76,6 @@ def tiny_sets(tiny_index: Path, tiny_shards_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_shards(tiny_shards_folder: Path) -> "ShardSet":
-    from stvsr.data.shards import ShardSet
+    from stvsr.data.shards.write import ShardSet
 
     return ShardSet.open(tiny_shards_folder)

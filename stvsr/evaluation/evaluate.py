@@ -13,10 +13,10 @@ from stvsr.core.clip import ClipBatch, input_indices
 from stvsr.core.errors import ParamsError
 from stvsr.core.files import whole_folder
 from stvsr.core.progress import progress
-from stvsr.data.degrade import describe_degradation
-from stvsr.data.loader import eval_clips
-from stvsr.data.shard_set import ShardSet
-from stvsr.data.storage import Address
+from stvsr.data.loading.loader import eval_clips
+from stvsr.data.shards.degrade import describe_degradation
+from stvsr.data.shards.read import ShardSet
+from stvsr.data.shards.storage import Address
 from stvsr.evaluation.config import EvaluateConfig
 from stvsr.evaluation.pictures import Strips, cut_strips, labelled_png, strip_png
 from stvsr.evaluation.scores import (

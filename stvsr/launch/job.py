@@ -7,8 +7,8 @@ import uuid
 from pathlib import Path
 
 from stvsr.core.config import Config, Field
-from stvsr.data.shard_format import Lineage
-from stvsr.data.storage import Address, absolute
+from stvsr.data.shards.format import Lineage
+from stvsr.data.shards.storage import Address, absolute
 from stvsr.launch.settings import Settings, own_settings
 from stvsr.params import Params
 from stvsr.training.run import fingerprint, flatten

@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from stvsr.core.errors import TrainingError
 from stvsr.core.files import sha256_of
-from stvsr.data.storage import is_remote
+from stvsr.data.shards.storage import is_remote
 from stvsr.launch.job import TrainJob
 
 PROBE_SECONDS = 60.0

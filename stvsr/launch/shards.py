@@ -11,10 +11,10 @@ from ray.exceptions import RayError, RayTaskError
 
 from stvsr.core.errors import ServiceError, ShardError
 from stvsr.core.progress import progress
-from stvsr.data.degrade import DegradationConfig
-from stvsr.data.layout import Split
-from stvsr.data.shard_format import Lineage
-from stvsr.data.shards import (
+from stvsr.data.clips.layout import Split
+from stvsr.data.shards.degrade import DegradationConfig
+from stvsr.data.shards.format import Lineage
+from stvsr.data.shards.write import (
     ShardsConfig,
     ShardTask,
     WrittenShard,

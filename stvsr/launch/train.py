@@ -22,10 +22,10 @@ from stvsr.core.errors import (
     TrainingError,
 )
 from stvsr.core.files import only_writer, whole_folder, write_text_whole
-from stvsr.data.loader import LoaderConfig
-from stvsr.data.shard_format import Lineage
-from stvsr.data.shard_set import ShardSet
-from stvsr.data.storage import Address, inside
+from stvsr.data.loading.loader import LoaderConfig
+from stvsr.data.shards.format import Lineage
+from stvsr.data.shards.read import ShardSet
+from stvsr.data.shards.storage import Address, inside
 from stvsr.launch.cluster import Roster, cluster, worker_resources
 from stvsr.launch.follow import following
 from stvsr.launch.job import TrainJob, deciding_parameters, new_job, run_name

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from stvsr.core.errors import ParamsError, TrainingError
 from stvsr.core.files import only_writer, whole_folder
-from stvsr.data.storage import Address
+from stvsr.data.shards.storage import Address
 from stvsr.launch.cluster import cluster, free_cores, worker_resources
 from stvsr.launch.job import TrainJob, deciding_parameters, new_job
 from stvsr.launch.probe import refuse_unshared_storage

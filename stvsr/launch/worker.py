@@ -16,9 +16,9 @@ from stvsr.core.errors import StvsrError, TrainingError
 from stvsr.core.files import write_text_whole
 from stvsr.core.log import set_up_logging
 from stvsr.core.world import World
-from stvsr.data.loader import eval_clips, train_batches
-from stvsr.data.shard_set import ShardSet
-from stvsr.data.storage import inside
+from stvsr.data.loading.loader import eval_clips, train_batches
+from stvsr.data.shards.read import ShardSet
+from stvsr.data.shards.storage import inside
 from stvsr.evaluation.pictures import before_after
 from stvsr.launch.job import TrainJob
 from stvsr.launch.track import open_tracker, tracked

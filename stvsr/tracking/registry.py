@@ -27,7 +27,7 @@ from stvsr.artifact import CARD_FILE, WEIGHTS_FILE, Card, load_artifact
 from stvsr.core.config import Config, ValidationError
 from stvsr.core.errors import ParamsError, SourceError
 from stvsr.core.files import whole_folder
-from stvsr.data.degrade import describe_degradation
+from stvsr.data.shards.degrade import describe_degradation
 from stvsr.models import StvsrModel
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
 from stvsr.tracking.mlflow_tracker import WEIGHTS_TAG

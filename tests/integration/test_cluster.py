@@ -20,17 +20,6 @@ from pathlib import Path
 import pytest
 import torch
 from mlflow import MlflowClient
-from tiny_project import (
-    DEADLINE_S,
-    losses,
-    make_project,
-    newest_step,
-    started,
-    stvsr,
-    wait_for_step,
-    wait_until,
-)
-from two_nodes import RAY, Nodes, two_nodes
 
 from stvsr.artifact import load_artifact
 from stvsr.core.world import World
@@ -40,6 +29,17 @@ from stvsr.launch.worker import build_trainer
 from stvsr.params import load_params
 from stvsr.training.run import open_run
 from stvsr.training.trainer import TrainingInterruptedError
+from tests.support.projects import (
+    DEADLINE_S,
+    losses,
+    make_project,
+    newest_step,
+    started,
+    stvsr,
+    wait_for_step,
+    wait_until,
+)
+from tests.support.ray_nodes import RAY, Nodes, two_nodes
 
 pytestmark = [pytest.mark.slow, pytest.mark.multinode]
 

@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_dvc import (
+
+from pipelines.dvc_cli import data_version, repro
+from pipelines.overrides import Value
+from stvsr.core.errors import ParamsError, ServiceError, StvsrError
+from tests.support.dvc import (
     PARAMS,
     PROGRAMS,
     assert_stands_still,
@@ -21,10 +25,6 @@ from tiny_dvc import (
     make_project,
     wait_for,
 )
-
-from pipelines.dvc_cli import data_version, repro
-from pipelines.overrides import Value
-from stvsr.core.errors import ParamsError, ServiceError, StvsrError
 
 pytestmark = pytest.mark.slow
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from s3_server import BUCKET, s3_server
-from tiny_clips import write_clip, write_tiny_source
-from tiny_dvc import dvc, make_project
 
-from stvsr.data.index import IndexConfig, build_index
-from stvsr.data.layout import split_list
+from stvsr.data.clips.layout import split_list
+from stvsr.data.index.build import IndexConfig, build_index
+from tests.support.clips import write_clip, write_tiny_source
+from tests.support.dvc import dvc, make_project
+from tests.support.s3 import BUCKET, s3_server
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from ports import held_port
-from tiny_dvc import (
+
+from tests.support.dvc import (
     PARAMS,
     PROGRAMS,
     REPOSITORY,
@@ -27,6 +27,7 @@ from tiny_dvc import (
     make_project,
     wait_for,
 )
+from tests.support.ports import held_port
 
 pytestmark = pytest.mark.slow
 

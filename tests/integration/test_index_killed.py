@@ -9,11 +9,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from tiny_clips import write_tiny_source
 
-from stvsr.data.index import IndexConfig, build_index
-from stvsr.data.judge import Verdict
-from stvsr.data.verdicts import VerdictJournal
+from stvsr.data.index.build import IndexConfig, build_index
+from stvsr.data.index.inspection import Verdict
+from stvsr.data.index.journal import VerdictJournal
+from tests.support.clips import write_tiny_source
 
 CLIPS = 60
 JUDGED = 40

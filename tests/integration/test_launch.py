@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from tiny_project import DEADLINE_S, losses, run_folder, started, stvsr, wait_for_step
 
 from stvsr.artifact import load_artifact
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import read_history
+from tests.support.projects import DEADLINE_S, losses, run_folder, started, stvsr, wait_for_step
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 import torch
 from stvsr.core.world import World
-from stvsr.data.loader import LoaderConfig, train_batches
-from stvsr.data.shards import ShardSet
+from stvsr.data.loading.loader import LoaderConfig, train_batches
+from stvsr.data.shards.write import ShardSet
 
 batches = train_batches(
     LoaderConfig(kind=sys.argv[2]), ShardSet.open(Path(sys.argv[1])), seed=0, start_step=0,

@@ -16,14 +16,14 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import torch
-from ports import held_port
-from tiny_model import write_tiny_artifact, write_tiny_evaluation
 
 from stvsr.artifact import load_artifact
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
 from stvsr.tracking.registry import load_version, register
 from stvsr.tracking.store import resolve_uri
+from tests.support.models import write_tiny_artifact, write_tiny_evaluation
+from tests.support.ports import held_port
 
 pytestmark = pytest.mark.slow
 

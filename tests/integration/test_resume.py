@@ -15,10 +15,10 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
-import tiny_training
-from tiny_training import TINY, end_of, open_tiny_run, train_in_process, train_in_rank
 
 from stvsr.training.checkpoint import Checkpoints
+from tests.support import training as tiny_training
+from tests.support.training import TINY, end_of, open_tiny_run, train_in_process, train_in_rank
 
 PAUSED = TINY.model_copy(update={"steps": 60})
 """Long enough, with a pause in each batch, for a signal to meet every part of a step."""
@@ -38,7 +38,7 @@ def processes():
     fork server: that of another test, which has imported none of this, ends first.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "tiny_training", __name__])
+    context.set_forkserver_preload(["torch._dynamo", "tests.support.training", __name__])
     forkserver._forkserver._stop()
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", os.pathsep.join(sys.path))

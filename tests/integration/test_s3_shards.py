@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import s3fs
 import torch
-from s3_server import BUCKET, s3_server
-from tiny_model import write_tiny_artifact
 
 from stvsr.cli import main
 from stvsr.core.errors import ServiceError, ShardError
 from stvsr.core.world import World
-from stvsr.data.loader import LoaderConfig, train_batches
-from stvsr.data.shards import ShardSet
-from stvsr.data.verify import verify_set
+from stvsr.data.loading.loader import LoaderConfig, train_batches
+from stvsr.data.shards.verify import verify_set
+from stvsr.data.shards.write import ShardSet
+from tests.support.models import write_tiny_artifact
+from tests.support.s3 import BUCKET, s3_server
 
 pytestmark = pytest.mark.slow
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tiny_clips import held_up, write_tiny_source
-from tiny_project import DEADLINE_S, started, stvsr, wait_until
-from two_nodes import Nodes, two_nodes
 
 from stvsr.core.errors import ShardError
 from stvsr.core.files import sha256_of
-from stvsr.data.degrade import DegradationConfig
-from stvsr.data.index import IndexConfig, build_index
-from stvsr.data.layout import read_clip_list, split_list
-from stvsr.data.shards import ShardsConfig, plan_shards, write_shards
+from stvsr.data.clips.layout import read_clip_list, split_list
+from stvsr.data.index.build import IndexConfig, build_index
+from stvsr.data.shards.degrade import DegradationConfig
+from stvsr.data.shards.write import ShardsConfig, plan_shards, write_shards
 from stvsr.launch.shards import build_on_node
+from tests.support.clips import held_up, write_tiny_source
+from tests.support.projects import DEADLINE_S, started, stvsr, wait_until
+from tests.support.ray_nodes import Nodes, two_nodes
 
 pytestmark = [pytest.mark.slow, pytest.mark.multinode]
 

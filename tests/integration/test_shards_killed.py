@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image
-from tiny_clips import held_up, write_tiny_source
 
 from stvsr.core.errors import ShardError
 from stvsr.core.files import sha256_of
-from stvsr.data.degrade import DegradationConfig
-from stvsr.data.index import IndexConfig, build_index
-from stvsr.data.shards import ShardsConfig, write_shards
+from stvsr.data.index.build import IndexConfig, build_index
+from stvsr.data.shards.degrade import DegradationConfig
+from stvsr.data.shards.write import ShardsConfig, write_shards
+from tests.support.clips import held_up, write_tiny_source
 
 
 def write_singles(index: Path, out: Path, workers: int) -> None:

@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from ports import held_port
-from tiny_project import (
+
+from stvsr.launch.job import run_name
+from stvsr.launch.train import checked_lineage
+from stvsr.params import load_params
+from tests.support.ports import held_port
+from tests.support.projects import (
     DEADLINE_S,
     make_project,
     newest_step,
@@ -18,11 +22,7 @@ from tiny_project import (
     wait_for_step,
     wait_until,
 )
-from two_nodes import two_nodes
-
-from stvsr.launch.job import run_name
-from stvsr.launch.train import checked_lineage
-from stvsr.params import load_params
+from tests.support.ray_nodes import two_nodes
 
 pytestmark = pytest.mark.slow
 

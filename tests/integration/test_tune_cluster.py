@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from tiny_project import make_project, stvsr
-from two_nodes import Nodes, two_nodes
+
+from tests.support.projects import make_project, stvsr
+from tests.support.ray_nodes import Nodes, two_nodes
 
 pytestmark = [pytest.mark.slow, pytest.mark.multinode]
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from references import Reference
+
+from tests.support.references import Reference
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

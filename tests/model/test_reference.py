@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from references import Reference, model_by_rule
 from torch import Tensor, nn
 
 from stvsr.models import StvsrModel
 from stvsr.models.layers.naming import published_name
+from tests.support.references import Reference, model_by_rule
 
 MAPS = {
     "interpolated": "interpolation",

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from references import weight_by_rule
-from straightforward import StraightforwardStdan
 
 from stvsr.models import StdanConfig, build_model
 from stvsr.models.layers.naming import published_name
 from stvsr.models.stdan.state_dict import RULES
+from tests.support.references import weight_by_rule
+from tests.support.straightforward import StraightforwardStdan
 
 ABLATIONS = {
     "Omega 1": StdanConfig(interpolation="short", aggregation="none"),

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from stvsr.data.augment import Augmentation, augment_hr, augment_lr, augmentation, in_time
+from stvsr.data.loading.augment import Augmentation, augment_hr, augment_lr, augmentation, in_time
 
 
 def test_the_draw_is_the_one_written_down() -> None:

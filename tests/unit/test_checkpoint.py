@@ -2,7 +2,6 @@ import logging
 
 import pytest
 import torch
-from tiny_training import TinyNet
 
 from stvsr.core.errors import CheckpointError
 from stvsr.training.checkpoint import (
@@ -12,6 +11,7 @@ from stvsr.training.checkpoint import (
     optimizer_tensors,
 )
 from stvsr.training.counters import Counters
+from tests.support.training import TinyNet
 
 
 def checkpoint(step, score=None):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stvsr.core.config import ValidationError
-from stvsr.data.degrade import DegradationConfig, degrade
+from stvsr.data.shards.degrade import DegradationConfig, degrade
 
 NAMES = ("bicubic", "bicubic-uint8", "gaussian-bd", "pillow")
 

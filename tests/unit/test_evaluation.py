@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_model import write_tiny_artifact
 from torch import Tensor
 
 from stvsr.core.clip import ClipBatch
@@ -23,6 +22,7 @@ from stvsr.evaluation.scores import (
     read_scores,
 )
 from stvsr.models import Trilinear, upscale_trilinear
+from tests.support.models import write_tiny_artifact
 
 
 def frame(clip: str = "00001/0001", number: int = 1, psnr_y: float = 30.0, **changes) -> FrameScore:

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_mirror import Mirror, served
-from tiny_zip import zip_dataset
 
 from stvsr.cli import main
 from stvsr.core.errors import ServiceError, SourceError
-from stvsr.data import download as download_module
-from stvsr.data.download import download
-from stvsr.data.fetch import VIMEO90K, MotionList, Published, fetch
-from stvsr.data.layout import read_clip_list, split_list
+from stvsr.data.clips.layout import read_clip_list, split_list
+from stvsr.data.sources import download as download_module
+from stvsr.data.sources.download import download
+from stvsr.data.sources.fetch import VIMEO90K, MotionList, Published, fetch
+from tests.support.mirror import Mirror, served
+from tests.support.zips import zip_dataset
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 AT_ONCE = (0.0, 0.0)

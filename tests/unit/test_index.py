@@ -12,10 +12,8 @@ from PIL import Image
 
 from stvsr.core.config import ValidationError
 from stvsr.core.errors import SourceError
-from stvsr.data.frames import FolderFrames
-from stvsr.data.index import IndexConfig, build_index, read_manifest, read_root
-from stvsr.data.judge import Limits, judge
-from stvsr.data.layout import (
+from stvsr.data.clips.frames import FolderFrames
+from stvsr.data.clips.layout import (
     FRAMES,
     LeftOut,
     frame_path,
@@ -25,7 +23,9 @@ from stvsr.data.layout import (
     write_clip_list,
     write_record,
 )
-from stvsr.data.manifest import MANIFEST_NAME, read_all
+from stvsr.data.index.build import IndexConfig, build_index, read_manifest, read_root
+from stvsr.data.index.inspection import Limits, judge
+from stvsr.data.index.manifest import MANIFEST_NAME, read_all
 
 CLIP = "00001/0002"
 LIMITS = Limits(smallest_side=64, largest_side=4096, black_level=2)

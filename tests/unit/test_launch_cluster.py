@@ -1,10 +1,10 @@
 import pytest
-from ports import held_port
 
 from stvsr.core.errors import ServiceError
 from stvsr.core.files import sha256_of
 from stvsr.launch.cluster import cluster, knock, largest_share, room
 from stvsr.launch.probe import unseen
+from tests.support.ports import held_port
 
 CPU_HEAD = {"CPU": 2.0}
 GPU_NODE = {"CPU": 8.0, "GPU": 2.0}

@@ -15,14 +15,14 @@ from PIL import Image
 from stvsr.core.clip import ClipBatch
 from stvsr.core.errors import ParamsError, ShardError
 from stvsr.core.world import World
-from stvsr.data.augment import augmentation
-from stvsr.data.degrade import DegradationConfig
-from stvsr.data.index import IndexConfig, build_index
-from stvsr.data.layout import frame_path
-from stvsr.data.loader import LoaderConfig, eval_clips, train_batches
-from stvsr.data.order import clip_indices
-from stvsr.data.shards import ShardsConfig, ShardSet, write_shards
-from stvsr.data.sound import OnDamage
+from stvsr.data.clips.layout import frame_path
+from stvsr.data.index.build import IndexConfig, build_index
+from stvsr.data.loading.augment import augmentation
+from stvsr.data.loading.loader import LoaderConfig, eval_clips, train_batches
+from stvsr.data.loading.order import clip_indices
+from stvsr.data.loading.samples import OnDamage
+from stvsr.data.shards.degrade import DegradationConfig
+from stvsr.data.shards.write import ShardsConfig, ShardSet, write_shards
 
 DEVICE = torch.device(os.environ.get("STVSR_TEST_DEVICE", "cpu"))
 ALONE = World()

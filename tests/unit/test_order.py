@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stvsr.data.order import clip_indices, epoch_order
+from stvsr.data.loading.order import clip_indices, epoch_order
 
 
 @pytest.mark.parametrize("n_clips", [1, 7, 60])

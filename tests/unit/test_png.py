@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stvsr.data import png
+from stvsr.data.clips import png
 
 
 def noise(height: int, width: int) -> png.Levels:

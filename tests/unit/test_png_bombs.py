@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stvsr.data import png
+from stvsr.data.clips import png
 
 SIZE = (96, 160)
 INFLATED = 256 * 2**20
@@ -16,7 +16,7 @@ INFLATED = 256 * 2**20
 READ = """
 import sys
 from pathlib import Path
-from stvsr.data import png
+from stvsr.data.clips import png
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()

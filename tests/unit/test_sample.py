@@ -7,11 +7,18 @@ import pytest
 from PIL import Image
 
 from stvsr.core.errors import SourceError
-from stvsr.data import sample
-from stvsr.data.index import IndexConfig, build_index
-from stvsr.data.layout import FRAMES, MOTIONS, frame_path, motion_list, read_clip_list, split_list
-from stvsr.data.manifest import read_all
-from stvsr.data.sample import BACKGROUNDS, CUTOUTS, make_sample
+from stvsr.data.clips.layout import (
+    FRAMES,
+    MOTIONS,
+    frame_path,
+    motion_list,
+    read_clip_list,
+    split_list,
+)
+from stvsr.data.index.build import IndexConfig, build_index
+from stvsr.data.index.manifest import read_all
+from stvsr.data.sources import sample
+from stvsr.data.sources.sample import BACKGROUNDS, CUTOUTS, make_sample
 
 SIZE = (224, 128)
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from stvsr.data.scenes import find_cuts, signature
+from stvsr.data.sources.scenes import find_cuts, signature
 
 HEIGHT, WIDTH = 36, 64
 

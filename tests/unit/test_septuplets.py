@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from stvsr.data.septuplets import plan_clips, span
+from stvsr.data.sources.septuplets import plan_clips, span
 
 
 @pytest.mark.parametrize("frame_step", [1, 2, 3])

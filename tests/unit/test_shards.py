@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import webdataset
 from PIL import Image
-from tiny_clips import write_tiny_source
 
 from stvsr.core.errors import ShardError, SourceError
 from stvsr.core.files import sha256_of
-from stvsr.data import png
-from stvsr.data.degrade import DegradationConfig, degrade
-from stvsr.data.index import IndexConfig, build_index
-from stvsr.data.layout import frame_path, motion_list, write_clip_list
-from stvsr.data.shard_format import LAYOUT
-from stvsr.data.shards import ShardsConfig, ShardSet, write_shards
+from stvsr.data.clips import png
+from stvsr.data.clips.layout import frame_path, motion_list, write_clip_list
+from stvsr.data.index.build import IndexConfig, build_index
+from stvsr.data.shards.degrade import DegradationConfig, degrade
+from stvsr.data.shards.format import LAYOUT
+from stvsr.data.shards.write import ShardsConfig, ShardSet, write_shards
+from tests.support.clips import write_tiny_source
 
 FIVES = ShardsConfig(clips_per_shard=5, workers=1)
 BICUBIC = DegradationConfig()

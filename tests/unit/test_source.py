@@ -4,8 +4,8 @@ import pytest
 
 from stvsr.core.config import ValidationError
 from stvsr.core.errors import SourceError
-from stvsr.data.layout import read_clip_list, read_record, split_list
-from stvsr.data.source import SAMPLE_PATH, SourceConfig, make_source
+from stvsr.data.clips.layout import read_clip_list, read_record, split_list
+from stvsr.data.sources.source import SAMPLE_PATH, SourceConfig, make_source
 
 
 def test_the_default_is_the_sample_and_its_path_is_its_program():
@@ -32,7 +32,7 @@ def test_the_sample_takes_the_number_of_clips_and_the_size_asked_for(tmp_path):
         ),
         (
             {"kind": "videos"},
-            r"path: found 'stvsr/data/sample.py', the sample's, with kind 'videos'",
+            r"path: found 'stvsr/data/sources/sample.py', the sample's, with kind 'videos'",
         ),
         ({"kind": "video", "path": "clips"}, r"'sample', 'videos' or 'vimeo90k'"),
         ({"size": (446, 256)}, r"size: found \[446, 256\]; allowed: \[width, height\], multiples"),

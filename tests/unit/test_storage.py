@@ -12,10 +12,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from stvsr.core.errors import ServiceError, ShardError
 from stvsr.core.world import World
-from stvsr.data.loader import LoaderConfig, train_batches
-from stvsr.data.order import clip_indices
-from stvsr.data.shards import ShardSet
-from stvsr.data.storage import RemoteStorage, absolute, inside, is_remote, open_storage
+from stvsr.data.loading.loader import LoaderConfig, train_batches
+from stvsr.data.loading.order import clip_indices
+from stvsr.data.shards.storage import RemoteStorage, absolute, inside, is_remote, open_storage
+from stvsr.data.shards.write import ShardSet
 
 ADDRESS = "memory://bucket/shards/train"
 

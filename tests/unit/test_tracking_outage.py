@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from ports import held_port
 
 from stvsr.core.errors import ParamsError, ServiceError
 from stvsr.tracking.mlflow_tracker import MlflowTracker
 from stvsr.tracking.store import open_client
+from tests.support.ports import held_port
 
 
 def test_a_database_that_cannot_be_opened_is_refused_without_a_wait(

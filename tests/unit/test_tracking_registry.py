@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from mlflow import MlflowClient
-from tiny_model import write_tiny_artifact, write_tiny_evaluation
 
 from stvsr.artifact import load_artifact
 from stvsr.core.errors import CheckpointError, ParamsError, ServiceError, SourceError
@@ -19,6 +18,7 @@ from stvsr.tracking.registry import (
     register,
 )
 from stvsr.tracking.store import open_client, open_experiment, resolve_uri
+from tests.support.models import write_tiny_artifact, write_tiny_evaluation
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-from ports import held_port
 
 from stvsr.core.errors import ParamsError, ServiceError
 from stvsr.tracking.config import RegisterConfig
@@ -16,6 +15,7 @@ from stvsr.tracking.store import (
     patiently,
     resolve_uri,
 )
+from tests.support.ports import held_port
 
 
 @pytest.fixture(autouse=True)

@@ -6,17 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_training import (
-    TINY,
-    TinyNet,
-    batch_at,
-    batches,
-    end_of,
-    make_trainer,
-    open_tiny_run,
-    summary_of,
-    validate,
-)
 from torch import nn
 
 from stvsr.core.clip import ClipBatch
@@ -27,6 +16,17 @@ from stvsr.models.layers.pcd import DeformableConv2d
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import curve, read_history
 from stvsr.training.trainer import TrainingInterruptedError, step_seed
+from tests.support.training import (
+    TINY,
+    TinyNet,
+    batch_at,
+    batches,
+    end_of,
+    make_trainer,
+    open_tiny_run,
+    summary_of,
+    validate,
+)
 
 
 @pytest.fixture(autouse=True)

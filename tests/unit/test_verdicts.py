@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from stvsr.data import index as index_module
-from stvsr.data.index import IndexConfig, build_index
-from stvsr.data.judge import Verdict
-from stvsr.data.layout import frame_path, read_clip_list, split_list, write_clip_list
+from stvsr.data.clips.layout import frame_path, read_clip_list, split_list, write_clip_list
+from stvsr.data.index import build as index_module
+from stvsr.data.index.build import IndexConfig, build_index
+from stvsr.data.index.inspection import Verdict
 
 CLIP = "00001/0002"
 

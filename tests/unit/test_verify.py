@@ -16,8 +16,8 @@ from PIL import Image
 
 from stvsr.cli import main
 from stvsr.core.files import sha256_of
-from stvsr.data.shard_format import tar_header
-from stvsr.data.verify import verify_set
+from stvsr.data.shards.format import tar_header
+from stvsr.data.shards.verify import verify_set
 
 MEMBER = "00002_0002.hr5.png"
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from stvsr.core.errors import SourceError
-from stvsr.data.index import IndexConfig, build_index
-from stvsr.data.layout import FRAMES, SourceRecord, frame_path, read_clip_list, split_list
-from stvsr.data.source import SourceConfig, make_source
+from stvsr.data.clips.layout import FRAMES, SourceRecord, frame_path, read_clip_list, split_list
+from stvsr.data.index.build import IndexConfig, build_index
+from stvsr.data.sources.source import SourceConfig, make_source
 
 VIDEOS = Path(__file__).parents[3] / "shared" / "videos"
 SIZE = (64, 64)

@@ -4,9 +4,15 @@ from pathlib import Path
 import pytest
 
 from stvsr.core.errors import SourceError
-from stvsr.data.index import IndexConfig, build_index, read_manifest, read_root
-from stvsr.data.layout import motion_list, read_clip_list, read_record, split_list, write_clip_list
-from stvsr.data.source import SourceConfig, make_source
+from stvsr.data.clips.layout import (
+    motion_list,
+    read_clip_list,
+    read_record,
+    split_list,
+    write_clip_list,
+)
+from stvsr.data.index.build import IndexConfig, build_index, read_manifest, read_root
+from stvsr.data.sources.source import SourceConfig, make_source
 
 
 @pytest.fixture

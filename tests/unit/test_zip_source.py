@@ -8,15 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_zip import TOP, flip_byte, patch_entry, zip_dataset
 
 from stvsr.core.errors import SourceError
 from stvsr.core.files import sha256_of
-from stvsr.data.degrade import DegradationConfig
-from stvsr.data.frames import MAX_FRAME_BYTES, ZipFrames, open_frames
-from stvsr.data.index import IndexConfig, build_index
-from stvsr.data.index_summary import IndexSummary
-from stvsr.data.layout import (
+from stvsr.data.clips.frames import MAX_FRAME_BYTES, ZipFrames, open_frames
+from stvsr.data.clips.layout import (
     frame_path,
     motion_list,
     read_clip_list,
@@ -24,9 +20,13 @@ from stvsr.data.layout import (
     split_list,
     write_clip_list,
 )
-from stvsr.data.manifest import read_all
-from stvsr.data.shards import ShardsConfig, write_shards
-from stvsr.data.source import SourceConfig, make_source
+from stvsr.data.index.build import IndexConfig, build_index
+from stvsr.data.index.manifest import read_all
+from stvsr.data.index.summary import IndexSummary
+from stvsr.data.shards.degrade import DegradationConfig
+from stvsr.data.shards.write import ShardsConfig, write_shards
+from stvsr.data.sources.source import SourceConfig, make_source
+from tests.support.zips import TOP, flip_byte, patch_entry, zip_dataset
 
 CLIP = "00001/0002"
 MEMBER = f"{TOP}sequences/{CLIP}/im3.png"

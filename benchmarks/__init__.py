@@ -1,0 +1,1 @@
+"""One file per question: ratios of two things measured in one run."""

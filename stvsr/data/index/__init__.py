@@ -1,0 +1,1 @@
+"""The list of valid clips: inspection, manifest, summary."""

@@ -1,0 +1,225 @@
+"""Index: every clip of a source opened and judged; the sound ones listed with their motion.
+
+The folder it writes holds `manifest.parquet` (one row per listed clip: the fields of
+`ClipRecord`), `summary.json` (`IndexSummary`) and `summary.md` (the same, to read).
+"""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from stvsr.core.config import Config, Field, model_validator
+from stvsr.core.errors import SourceError
+from stvsr.core.files import whole_folder
+from stvsr.core.workers import available_cores, map_parallel
+from stvsr.data.clips.frames import open_frames
+from stvsr.data.clips.layout import (
+    MOTIONS,
+    SPLITS,
+    Motion,
+    SourceRecord,
+    Split,
+    motion_list,
+    read_clip_list,
+    read_record,
+    split_list,
+)
+from stvsr.data.index.inspection import Limits, Verdict, judge
+from stvsr.data.index.journal import VerdictJournal
+from stvsr.data.index.manifest import ClipRecord, read_manifest, read_root, write_manifest
+from stvsr.data.index.summary import IndexSummary, summarise, write_summary
+
+__all__ = ["ClipRecord", "IndexConfig", "build_index", "read_manifest", "read_root"]
+
+logger = logging.getLogger(__name__)
+
+CLIPS_PER_WORKER = 16
+"""For fewer clips than this another process takes longer to start than it saves."""
+
+
+class IndexConfig(Config):
+    """Which clips are sound, and where the motion classes part."""
+
+    smallest_side: int = Field(default=64, ge=16)
+    """Pixels that a frame's width and height must have at least."""
+    largest_side: int = Field(default=4096, ge=16, le=16384)
+    """Pixels that they may have at most; checked before anything is decoded."""
+    black_level: int = Field(default=2, ge=0, le=254)
+    """A clip without any value above this (of 0..255) is black and left out."""
+    slow_below: float = Field(default=1.5, gt=0)
+    """Measured motion below this is slow, in pixels per frame; published lists go first."""
+    fast_from: float = Field(default=5.0, gt=0)
+    """Measured motion from this on is fast, in pixels per frame."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "IndexConfig":
+        if self.slow_below >= self.fast_from:
+            raise ValueError(
+                f"found slow_below {self.slow_below:g} and fast_from {self.fast_from:g}; "
+                "allowed: slow_below less than fast_from"
+            )
+        if self.smallest_side > self.largest_side:
+            raise ValueError(
+                f"found smallest_side {self.smallest_side} and largest_side {self.largest_side}; "
+                "allowed: smallest_side no more than largest_side"
+            )
+        return self
+
+
+def build_index(source: Path, out: Path, config: IndexConfig) -> IndexSummary:
+    """Judge every clip that the source's lists name, on all cores, and write the index to `out`.
+
+    A clip is refused, counted and named in the summary when a frame is missing, is no 8-bit RGB
+    PNG, does not decode, or differs in size; when its size is outside the limits or no multiple
+    of 4; when it is all black; when its list names it twice; and, in the training list, when the
+    test list has it too, by name or with the same bytes in all frames.
+
+    The motion class comes from the source's `{slow,medium,fast}_{test,train}set.txt`. Of a clip
+    that none of them names it is measured: the mean length of the DIS optical flow over three of
+    the six steps between frames is slow below `slow_below` and fast from `fast_from` pixels per
+    frame on. The published classes do not say where they part; these thresholds are ours.
+
+    Args:
+        source: the folder `make_source` wrote.
+        out: replaced as a whole when all is judged.
+        config: the limits and thresholds.
+
+    Raises:
+        SourceError: the source is missing or damaged, or no clip of a split is sound.
+    """
+    about = read_record(source)
+    root = Path(os.path.normpath(source / about.root))
+    listed = [
+        (split, clip) for split in SPLITS for clip in read_clip_list(split_list(source, split))
+    ]
+    limits = Limits(config.smallest_side, config.largest_side, config.black_level)
+    journal = VerdictJournal(out, limits)
+    verdicts = _judge_all(root, [clip for _, clip in listed], limits, journal)
+    classes = _published_motion(source)
+    records = [_record(split, clip, verdicts[clip], classes, config) for split, clip in listed]
+    records = _without_doubles(records, verdicts)
+    _check_enough(records, source)
+
+    from_lists = sum(record.accepted and record.clip in classes for record in records)
+    thresholds = config.slow_below, config.fast_from
+    summary = summarise(records, about, thresholds, from_lists)
+    with whole_folder(out) as folder:
+        write_manifest(folder, records, _root_from(out, root, about))
+        write_summary(folder, summary)
+    journal.remove()
+    _log(summary, out)
+    return summary
+
+
+def _judge_all(
+    root: Path, clips: Sequence[str], limits: Limits, journal: VerdictJournal
+) -> dict[str, Verdict]:
+    """Judge every clip once, on all cores, but for those whose verdict the journal has."""
+    frames = open_frames(root)
+    names = list(dict.fromkeys(clips))
+    with closing(journal):
+        kept = journal.open()
+        verdicts = {
+            clip: kept[clip][1]
+            for clip in names
+            if clip in kept and kept[clip][0] == frames.stamp(clip)
+        }
+        if verdicts:
+            logger.info("%d of %d clips were judged before", len(verdicts), len(names))
+        jobs = [(root, clip, limits) for clip in names if clip not in verdicts]
+        workers = min(available_cores(), 1 + len(jobs) // CLIPS_PER_WORKER)
+        judged = map_parallel(_judge_job, jobs, workers, "judging clips")
+        for (_, clip, _), (stamp, verdict) in zip(jobs, judged, strict=True):
+            journal.add(clip, stamp, verdict)
+            verdicts[clip] = verdict
+    return verdicts
+
+
+def _judge_job(job: tuple[Path, str, Limits]) -> tuple[str, Verdict]:
+    """A clip's verdict, and the stamp its files had before they were read."""
+    root, clip, limits = job
+    frames = open_frames(root)
+    return frames.stamp(clip), judge(frames, clip, limits)
+
+
+def _published_motion(source: Path) -> dict[str, Motion]:
+    """The class of every clip that a motion list of the source names."""
+    lists = [(m, motion_list(source, m, split)) for m in MOTIONS for split in SPLITS]
+    return {clip: m for m, path in lists if path.is_file() for clip in read_clip_list(path)}
+
+
+def _record(
+    split: Split, clip: str, verdict: Verdict, classes: Mapping[str, Motion], config: IndexConfig
+) -> ClipRecord:
+    return ClipRecord(
+        clip=clip,
+        split=split,
+        accepted=not verdict.reason,
+        reason=verdict.reason,
+        width=verdict.width,
+        height=verdict.height,
+        motion=classes.get(clip) or _measured_class(verdict.motion_px, config),
+        motion_px=verdict.motion_px,
+        brightness=verdict.brightness,
+    )
+
+
+def _measured_class(motion_px: float, config: IndexConfig) -> Motion:
+    if motion_px < config.slow_below:
+        return "slow"
+    return "fast" if motion_px >= config.fast_from else "medium"
+
+
+def _without_doubles(
+    records: Sequence[ClipRecord], verdicts: Mapping[str, Verdict]
+) -> list[ClipRecord]:
+    """Refuse training clips that are test clips too, and what a list names twice."""
+    tests = {record.clip for record in records if record.split == "test"}
+    test_bytes = {verdicts[clip].digest: clip for clip in tests if not verdicts[clip].reason}
+    seen: set[tuple[str, str]] = set()
+    judged = []
+    for record in records:
+        reason = ""
+        if (record.split, record.clip) in seen:
+            reason = "its list names it twice"
+        elif record.split == "train" and record.clip in tests:
+            reason = "the test list has it too"
+        elif record.split == "train" and (twin := test_bytes.get(verdicts[record.clip].digest)):
+            reason = f"its frames are those of test clip {twin}, byte for byte"
+        seen.add((record.split, record.clip))
+        doubled = record.accepted and reason
+        judged.append(replace(record, accepted=False, reason=reason) if doubled else record)
+    return judged
+
+
+def _check_enough(records: Sequence[ClipRecord], source: Path) -> None:
+    for split in SPLITS:
+        of_split = [record for record in records if record.split == split]
+        if any(record.accepted for record in of_split):
+            continue
+        shown = "".join(f"; {record.clip}: {record.reason}" for record in of_split[:5])
+        raise SourceError(
+            f"{split_list(source, split)}: none of its {len(of_split)} clips is sound, and at "
+            f"least one is needed{shown}{'; …' if len(of_split) > 5 else ''}"
+        )
+
+
+def _root_from(out: Path, root: Path, about: SourceRecord) -> str:
+    """The root as the manifest keeps it: relative to the index, unless it is the dataset's own.
+
+    So the index of one source has the same bytes in every clone of the project.
+    """
+    return str(root) if Path(about.root).is_absolute() else os.path.relpath(root, out)
+
+
+def _log(summary: IndexSummary, out: Path) -> None:
+    for name, split in summary.splits.items():
+        motion = ", ".join(f"{count} {motion}" for motion, count in split.motion.items())
+        logger.info("%s: %d of %d clips are sound (%s)", name, split.accepted, split.listed, motion)
+    for clip in summary.refused[:10]:
+        logger.warning("%s %s is left out: %s", clip.split, clip.clip, clip.reason)
+    if len(summary.refused) > 10:
+        logger.warning("… %d in all: see %s", len(summary.refused), out / "summary.md")

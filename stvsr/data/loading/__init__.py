@@ -1,0 +1,1 @@
+"""From shards to batches: order, augmentation, samples, the torch and DALI loaders."""

@@ -1,0 +1,112 @@
+"""Samples whose clips are sound: damage stops the stream, or the next sound clip stands in."""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from stvsr.core.errors import ShardError
+from stvsr.data.loading.augment import Draw
+from stvsr.data.shards.format import HR_FRAMES, LR_FRAMES
+from stvsr.data.shards.read import ShardSet
+
+OnDamage = Literal["stop", "skip"]
+
+FRAMES = (*LR_FRAMES, *HR_FRAMES)
+"""The frames of a training sample: the network's inputs, and all that the loss looks at."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The files of one sample.
+
+    Attributes:
+        due: what the order drew.
+        draw: what is shown: `due`, or the sound clip that stands in.
+        files: the PNG files of `FRAMES`.
+    """
+
+    due: Draw
+    draw: Draw
+    files: tuple[memoryview, ...]
+
+
+class SoundClips:
+    """Reads the samples of a set, and knows which of its clips were found damaged.
+
+    Where damage is to be skipped, the next clip in the order of the set that is sound stands in,
+    the first following the last. That depends on the shards alone: not on the rank, the loader,
+    the threads or what was read before.
+    """
+
+    def __init__(self, shards: ShardSet, on_damage: OnDamage) -> None:
+        self.shards = shards
+        self._on_damage = on_damage
+        self._damage: dict[int, str] = {}
+
+    def read(self, due: Draw) -> Sample:
+        """Read the files of a sample, or of the clip that stands in.
+
+        Raises:
+            ShardError: a member is damaged, or all clips are; names tar, member and byte.
+            ServiceError: a remote store does not answer or refuses; no clip stands in for that.
+        """
+        while True:
+            draw = self._standing_in(due)
+            try:
+                files = self.shards.files(draw.clip, FRAMES)
+            except ShardError as damage:
+                self.found(draw.clip, damage)
+            else:
+                return Sample(due, draw, tuple(files))
+
+    def renewed(self, sample: Sample) -> Sample:
+        """The sample itself, or another one if its clip was found damaged since it was read.
+
+        Raises:
+            ShardError, ServiceError: as `read`.
+        """
+        return self.read(sample.due) if sample.draw.clip in self._damage else sample
+
+    def found(self, clip: int, damage: ShardError) -> None:
+        """Take note that a clip is damaged.
+
+        Raises:
+            ShardError: `damage` itself, where damage stops the stream.
+        """
+        if self._on_damage == "stop":
+            raise damage
+        self._damage[clip] = str(damage)
+
+    def keys(self, samples: Iterable[Sample]) -> tuple[str, ...]:
+        """Names of the clips that are shown."""
+        return tuple(self.shards.keys[sample.draw.clip] for sample in samples)
+
+    def damage(self, samples: Iterable[Sample]) -> tuple[str, ...]:
+        """Why other clips stand in, a line for each sample in which one does."""
+        return tuple(
+            f"{self._damage[sample.due.clip]}; {self.shards.keys[sample.draw.clip]} stands in for "
+            f"{self.shards.keys[sample.due.clip]}"
+            for sample in samples
+            if sample.due.clip != sample.draw.clip
+        )
+
+    def _standing_in(self, due: Draw) -> Draw:
+        n_clips = len(self.shards)
+        for step in range(n_clips):
+            clip = (due.clip + step) % n_clips
+            if clip not in self._damage:
+                return due if step == 0 else self._cropped_alike(due, clip)
+        raise ShardError(
+            f"{self.shards.address}: none of its {n_clips} clips is sound; the first: "
+            f"{self._damage[0]}"
+        )
+
+    def _cropped_alike(self, due: Draw, clip: int) -> Draw:
+        """The same augmentation of another clip, its crop moved inside a smaller frame."""
+        how = due.augmentation
+        height, width = self.shards.lr_size(clip)
+        how = dataclasses.replace(
+            how, top=min(how.top, height - how.crop), left=min(how.left, width - how.crop)
+        )
+        return Draw(clip, how)

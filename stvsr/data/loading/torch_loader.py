@@ -1,0 +1,119 @@
+"""The loader without DALI: OpenCV decodes, in threads. Also the plain reference of the other."""
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stvsr.core.clip import SCALE, ClipBatch
+from stvsr.core.errors import ShardError
+from stvsr.data.loading.augment import Draw, augment_hr, augment_lr, in_time
+from stvsr.data.loading.read_ahead import read_ahead
+from stvsr.data.loading.samples import FRAMES, Sample, SoundClips
+from stvsr.data.shards.format import HR_FRAMES, LR_FRAMES
+from stvsr.data.shards.read import ShardSet
+
+Levels = NDArray[np.uint8]
+
+ClipPair = tuple[Levels, Levels]
+"""One clip's LR frames (4, 3, h, w) and HR frames (7, 3, 4h, 4w), contiguous."""
+
+
+def torch_batches(
+    clips: SoundClips,
+    draws: Iterable[Sequence[Draw]],
+    *,
+    reads: int,
+    threads: int,
+    prefetch: int,
+) -> Generator[ClipBatch, None, None]:
+    """Yield the batches of `draws`, uint8, on the CPU.
+
+    Args:
+        clips: what is read.
+        draws: the samples of each batch; taken as they are needed.
+        reads: clips read at a time.
+        threads: clips decoded at a time.
+        prefetch: batches read, and batches decoded, ahead.
+
+    Raises:
+        ShardError: a member is damaged; names tar, member and byte.
+        ServiceError: a remote store does not answer or refuses.
+    """
+    reader = read_ahead(clips.read, draws, threads=reads, depth=prefetch)
+    with closing(reader):
+        samples = (read for _, read in reader)
+        work = partial(_decoded, clips)
+        decoder = read_ahead(work, samples, threads=threads, depth=prefetch)
+        with closing(decoder):
+            for _, decoded in decoder:
+                shown, pairs = zip(*decoded, strict=True)
+                yield _stacked(pairs, clips, shown)
+
+
+def whole_clips(
+    shards: ShardSet, clips: Iterable[int], *, threads: int, prefetch: int
+) -> Generator[ClipBatch, None, None]:
+    """Yield clips one by one, whole frames as they are, uint8, on the CPU."""
+    work = partial(_whole_clip, shards)
+    batches = ((clip,) for clip in clips)
+    with closing(read_ahead(work, batches, threads=threads, depth=prefetch)) as decoder:
+        for (clip,), ((lr_clip, hr_clip),) in decoder:
+            yield ClipBatch(
+                torch.from_numpy(lr_clip[None]),
+                torch.from_numpy(hr_clip[None]),
+                (shards.keys[clip],),
+            )
+
+
+def _decoded(clips: SoundClips, sample: Sample) -> tuple[Sample, ClipPair]:
+    """Decode, crop and flip a sample, or the one that stands in where it cannot be decoded."""
+    while True:
+        sample = clips.renewed(sample)
+        try:
+            return sample, _clip_pair(clips.shards, sample)
+        except ShardError as damage:
+            clips.found(sample.draw.clip, damage)
+
+
+def _clip_pair(shards: ShardSet, sample: Sample) -> ClipPair:
+    clip, how = sample.draw.clip, sample.draw.augmentation
+    lr_frames, hr_frames = _decoded_frames(shards, clip, sample.files, how.top + how.crop)
+    return (
+        _channels_first([augment_lr(frame, how) for frame in in_time(lr_frames, how)]),
+        _channels_first([augment_hr(frame, how) for frame in in_time(hr_frames, how)]),
+    )
+
+
+def _whole_clip(shards: ShardSet, clip: int) -> ClipPair:
+    lr_rows, _ = shards.lr_size(clip)
+    lr_frames, hr_frames = _decoded_frames(shards, clip, shards.files(clip, FRAMES), lr_rows)
+    return _channels_first(lr_frames), _channels_first(hr_frames)
+
+
+def _decoded_frames(
+    shards: ShardSet, clip: int, files: Sequence[memoryview], lr_rows: int
+) -> tuple[list[Levels], list[Levels]]:
+    """The 4 LR and the 7 HR frames of a clip, in time, down to the last row that is wanted."""
+    n_lr = len(LR_FRAMES)
+    rows = [lr_rows] * n_lr + [lr_rows * SCALE] * len(HR_FRAMES)
+    frames = [shards.decode(clip, *named) for named in zip(FRAMES, files, rows, strict=True)]
+    return frames[:n_lr], frames[n_lr:]
+
+
+def _channels_first(frames: Sequence[Levels]) -> Levels:
+    """T frames of (H, W, 3) -> (T, 3, H, W)."""
+    return np.ascontiguousarray(np.stack(frames).transpose(0, 3, 1, 2))
+
+
+def _stacked(pairs: Sequence[ClipPair], clips: SoundClips, samples: Sequence[Sample]) -> ClipBatch:
+    lr_clips, hr_clips = zip(*pairs, strict=True)
+    return ClipBatch(
+        lr_clip=torch.from_numpy(np.stack(lr_clips)),
+        hr_clip=torch.from_numpy(np.stack(hr_clips)),
+        keys=clips.keys(samples),
+        damage=clips.damage(samples),
+    )

@@ -1,0 +1,1 @@
+"""Sets of shards: format, writing, reading, storage, degradation, verification."""

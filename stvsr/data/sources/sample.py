@@ -1,0 +1,423 @@
+"""The built-in sample: clips rendered from photographs that ship inside two PyPI packages.
+
+Every clip is a photograph under a moving camera (pan, zoom, rotation) with cut-outs of other
+photographs that move against it. Train and test use different photographs. Frames are drawn on a
+grid twice as fine and reduced with a Lanczos filter, from photographs of at least the frame's own
+resolution, so that they hold real detail without aliasing.
+
+The same seed gives the same pixels on every machine: all randomness comes from seeded generators,
+all resampling is fixed-point arithmetic on 8-bit images.
+"""
+
+import importlib.util
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
+
+from stvsr.core.clip import SEPTUPLET
+from stvsr.core.errors import SourceError
+from stvsr.core.workers import available_cores, map_parallel
+from stvsr.data.clips.layout import (
+    FRAMES,
+    MOTIONS,
+    Motion,
+    SourceRecord,
+    Split,
+    clip_name,
+    frame_path,
+    motion_list,
+    split_list,
+    write_clip_list,
+    write_record,
+)
+
+Levels = NDArray[np.uint8]
+Point = tuple[float, float]
+
+BACKGROUNDS: dict[Split, tuple[str, ...]] = {
+    "train": (
+        "sklearn/datasets/images/china.jpg",
+        "skimage/data/astronaut.png",
+        "skimage/data/motorcycle_left.png",
+        "skimage/data/hubble_deep_field.jpg",
+        "skimage/data/camera.png",
+        "skimage/data/ihc.png",
+    ),
+    "test": (
+        "skimage/data/coffee.png",
+        "sklearn/datasets/images/flower.jpg",
+        "skimage/data/rocket.jpg",
+    ),
+}
+"""Photographs that fill the frame; no photograph serves both splits."""
+
+CUTOUTS: dict[Split, tuple[str, ...]] = {
+    "train": (
+        *BACKGROUNDS["train"],
+        "skimage/data/chelsea.png",
+        "skimage/data/brick.png",
+        "skimage/data/gravel.png",
+    ),
+    "test": (*BACKGROUNDS["test"], "skimage/data/coins.png"),
+}
+"""Photographs that the moving layers are cut from."""
+
+SPEEDS: dict[Motion, tuple[float, float]] = {
+    "slow": (0.3, 1.1),
+    "medium": (2.0, 4.2),
+    "fast": (6.5, 12.0),
+}
+"""Least and greatest camera speed of a motion class, in pixels of a frame 448 wide per frame."""
+
+TURNS: dict[Motion, float] = {"slow": 0.0015, "medium": 0.006, "fast": 0.012}
+"""Greatest rotation (radians) and zoom (natural logarithm) per frame, either way."""
+
+FIRST_FOLDER: dict[Split, int] = {"train": 1, "test": 501}
+FINE = 2
+"""How many times finer than the frame the grid is on which layers are drawn."""
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Which clip to draw, for one worker process."""
+
+    split: Split
+    number: int
+    seed: int
+    size: tuple[int, int]
+
+    @property
+    def clip(self) -> str:
+        return clip_name(FIRST_FOLDER[self.split], self.number)
+
+    @property
+    def motion(self) -> Motion:
+        return MOTIONS[self.number % len(MOTIONS)]
+
+
+@dataclass(frozen=True)
+class _Path:
+    """A smooth movement in the plane over the time t = -3 … 3 of a clip's seven frames."""
+
+    velocity: Point
+    bend: Point
+    spin: float
+    growth: float
+
+    def offset(self, t: float) -> Point:
+        """Displacement at time t, in frame pixels."""
+        (vx, vy), (bx, by) = self.velocity, self.bend
+        return vx * t + bx * t * t / 2, vy * t + by * t * t / 2
+
+    def scale(self, t: float) -> float:
+        return math.exp(self.growth * t)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A picture to warp into each frame: whole (no mask) or cut out by its mask.
+
+    Attributes:
+        picture: (h, w, 3) RGB.
+        mask: (h, w), 255 where the layer covers what lies behind; None: everywhere.
+        warps: for each frame the 2x3 map from frame to picture pixels.
+    """
+
+    picture: Levels
+    mask: Levels | None
+    warps: tuple[NDArray[np.float64], ...]
+
+
+def make_sample(
+    train_clips: int, test_clips: int, size: tuple[int, int], seed: int, out: Path
+) -> SourceRecord:
+    """Render the sample into the empty folder `out`, on all cores.
+
+    Clips take the motion classes slow, medium and fast in turn; the lists of the classes are
+    written for both splits.
+
+    Args:
+        train_clips: clips to render for training.
+        test_clips: clips to render for testing, from other photographs.
+        size: width and height of the frames.
+        seed: decides every scene.
+        out: where the layout of `stvsr.data.clips.layout` is written.
+
+    Raises:
+        SourceError: the packages that carry the photographs are not installed.
+    """
+    for name in {*CUTOUTS["train"], *CUTOUTS["test"]}:
+        _photograph_path(name)
+    counts: dict[Split, int] = {"train": train_clips, "test": test_clips}
+    scenes = {
+        split: [_Scene(split, number, seed, size) for number in range(count)]
+        for split, count in counts.items()
+    }
+    jobs = [(scene, out) for of_split in scenes.values() for scene in of_split]
+    for _ in map_parallel(_render, jobs, available_cores(), "rendering clips"):
+        pass
+    for split, of_split in scenes.items():
+        write_clip_list(split_list(out, split), [scene.clip for scene in of_split])
+        for motion in MOTIONS:
+            clips = [scene.clip for scene in of_split if scene.motion == motion]
+            write_clip_list(motion_list(out, motion, split), clips)
+    record = _record(train_clips, test_clips, size, seed)
+    write_record(out, record)
+    return record
+
+
+def _record(train_clips: int, test_clips: int, size: tuple[int, int], seed: int) -> SourceRecord:
+    photographs = {
+        f"{split} photographs": ", ".join(Path(name).name for name in CUTOUTS[split])
+        for split in BACKGROUNDS
+    }
+    return SourceRecord(
+        kind="sample",
+        train_clips=train_clips,
+        test_clips=test_clips,
+        provenance={
+            "made by": "stvsr/data/sources/sample.py",
+            "seed": str(seed),
+            "size": f"{size[0]}x{size[1]}",
+            **photographs,
+        },
+    )
+
+
+def _render(job: tuple[_Scene, Path]) -> None:
+    """Draw one clip and write its seven PNG files below a folder."""
+    scene, out = job
+    cv2.setNumThreads(1)
+    layers = _compose(scene)
+    for index, frame in enumerate(FRAMES):
+        path = frame_path(out, scene.clip, frame)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_png(_draw(layers, index, scene.size)))
+
+
+def _compose(scene: _Scene) -> list[_Layer]:
+    """Choose a clip's photographs, cut-outs and movements."""
+    rng = np.random.default_rng([scene.seed, FIRST_FOLDER[scene.split], scene.number])
+    backgrounds = BACKGROUNDS[scene.split]
+    behind = backgrounds[(scene.number // len(MOTIONS) + scene.number) % len(backgrounds)]
+    others = [name for name in CUTOUTS[scene.split] if name != behind]
+    count = 1 + int(rng.integers(0, 3))
+    chosen = rng.choice(len(others), size=count, replace=False)
+    cutouts = [_cutout(rng, _photograph(others[index]), scene) for index in chosen]
+    return [_background(rng, _photograph(behind), scene), *cutouts]
+
+
+def _movement(rng: Generator, motion: Motion, width: int) -> _Path:
+    """A movement of a motion class: any direction, slightly bent, with some zoom and rotation."""
+    slowest, fastest = SPEEDS[motion]
+    speed = rng.uniform(slowest, fastest) * width / 448
+    heading = rng.uniform(0.0, 2.0 * math.pi)
+    veer = rng.uniform(-0.08, 0.08) * speed
+    cos, sin = math.cos(heading), math.sin(heading)
+    turn = TURNS[motion]
+    spin, growth = rng.uniform(-turn, turn), rng.uniform(-turn, turn)
+    return _Path((speed * cos, speed * sin), (-veer * sin, veer * cos), spin, growth)
+
+
+def _background(rng: Generator, photograph: Levels, scene: _Scene) -> _Layer:
+    """The photograph that fills the frame, under the camera movement that stays inside it best.
+
+    Of 64 movements drawn, the one whose frame leaves the photograph least is taken; what lies
+    beyond its border, if anything, is mirrored.
+    """
+    width, height = scene.size
+    rows, columns = photograph.shape[:2]
+    best, least = None, math.inf
+    for _ in range(64):
+        path = _movement(rng, scene.motion, width)
+        density = rng.uniform(1.0, 1.3)
+        centre = columns * rng.uniform(0.3, 0.7), rows * rng.uniform(0.3, 0.7)
+        warps = tuple(_camera_warp(path, t, centre, density, scene.size) for t in _times())
+        beyond = max(_beyond(warp, scene.size, (columns, rows)) for warp in warps)
+        if beyond < least:
+            best, least = warps, beyond
+        if least <= 0.0:
+            break
+    return _Layer(photograph, None, best or ())
+
+
+def _camera_warp(
+    path: _Path, t: float, centre: Point, density: float, size: tuple[int, int]
+) -> NDArray[np.float64]:
+    dx, dy = path.offset(t)
+    aim = centre[0] + density * dx, centre[1] + density * dy
+    return _similarity(_middle(size), aim, density * path.scale(t), path.spin * t)
+
+
+def _cutout(rng: Generator, photograph: Levels, scene: _Scene) -> _Layer:
+    """A rounded piece of a photograph that floats through the frame on its own path."""
+    width, height = scene.size
+    rows, columns = photograph.shape[:2]
+    density = rng.uniform(1.0, 1.5)
+    radius = min(rng.uniform(0.12, 0.3) * height * density, 0.45 * min(rows, columns))
+    reach = math.ceil(radius)
+    pieces = []
+    for _ in range(6):
+        x = int(rng.integers(reach, columns - reach))
+        y = int(rng.integers(reach, rows - reach))
+        pieces.append(photograph[y - reach : y + reach, x - reach : x + reach])
+    piece = max(pieces, key=_detail)  # an empty sky would float unseen
+
+    path = _movement(rng, scene.motion, width)
+    start = width * rng.uniform(0.2, 0.8), height * rng.uniform(0.2, 0.8)
+    middle = _middle((2 * reach, 2 * reach))
+    warps = []
+    for t in _times():
+        dx, dy = path.offset(t)
+        place = start[0] + dx, start[1] + dy
+        warps.append(_similarity(place, middle, density / path.scale(t), -path.spin * t))
+    return _Layer(np.ascontiguousarray(piece), _blob(rng, 2 * reach), tuple(warps))
+
+
+def _detail(piece: Levels) -> float:
+    """Mean absolute second difference: how much there is to see in a piece of a photograph."""
+    return float(np.abs(cv2.Laplacian(piece, cv2.CV_16S)).mean())
+
+
+def _blob(rng: Generator, side: int) -> Levels:
+    """(side, side) mask of a smooth random outline with soft edges, 255 inside."""
+    finer = 4
+    waves = [(k, rng.uniform(-0.15, 0.15), rng.uniform(0.0, 2.0 * math.pi)) for k in (2, 3, 4, 5)]
+    angles = [2.0 * math.pi * step / 256 for step in range(256)]
+    radii = [
+        1.0 + sum(h * math.cos(k * angle + phase) for k, h, phase in waves) for angle in angles
+    ]
+    unit = 0.47 * finer * side / max(radii)
+    outline = [
+        (unit * radius * math.cos(angle), unit * radius * math.sin(angle))
+        for radius, angle in zip(radii, angles, strict=True)
+    ]
+    points = np.rint(np.array(outline) + finer * side / 2).astype(np.int32)
+    drawn = np.zeros((finer * side, finer * side), np.uint8)
+    cv2.fillPoly(drawn, [points], (255,))
+    mask = cv2.resize(drawn, (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.GaussianBlur(mask, (5, 5), 1.0), np.uint8)
+
+
+def _draw(layers: list[_Layer], index: int, size: tuple[int, int]) -> Levels:
+    """Frame `index` (0..6) of the stacked layers, (H, W, 3) RGB."""
+    canvas = np.zeros((FINE * size[1], FINE * size[0], 3), np.uint8)
+    for layer in layers:
+        warp = _from_fine_grid(layer.warps[index])
+        rows, columns = _window(layer, warp, canvas.shape[:2])
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            continue
+        places = _fixed_point(warp, rows, columns)
+        picture = cv2.remap(
+            layer.picture, *places, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101
+        )
+        front = np.asarray(picture, np.uint8)
+        if layer.mask is not None:
+            mask = np.asarray(cv2.remap(layer.mask, *places, cv2.INTER_LINEAR), np.uint8)
+            front = _blend(canvas[rows, columns], front, mask)
+        canvas[rows, columns] = front
+    return np.asarray(Image.fromarray(canvas).resize(size, Image.Resampling.LANCZOS))
+
+
+def _window(
+    layer: _Layer, warp: NDArray[np.float64], extent: tuple[int, ...]
+) -> tuple[slice, slice]:
+    """The rows and columns of the fine grid that a layer covers: all, or around its cut-out."""
+    if layer.mask is None:
+        return slice(0, extent[0]), slice(0, extent[1])
+    side = layer.mask.shape[0]
+    corners = np.array([[-1, -1, 1], [side, -1, 1], [-1, side, 1], [side, side, 1]], float)
+    x, y = cv2.invertAffineTransform(warp) @ corners.T
+    rows = slice(max(0, math.floor(y.min())), min(extent[0], math.ceil(y.max()) + 1))
+    return rows, slice(max(0, math.floor(x.min())), min(extent[1], math.ceil(x.max()) + 1))
+
+
+def _blend(behind: Levels, front: Levels, mask: Levels) -> Levels:
+    """`front` where the mask is 255, `behind` where it is 0, mixed in whole numbers between."""
+    weight = mask[..., None].astype(np.uint16)
+    mixed = front * weight + behind * (np.uint16(255) - weight)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _png(frame: Levels) -> bytes:
+    whole, content = cv2.imencode(
+        ".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    )
+    if not whole:
+        raise SourceError(f"a frame of shape {frame.shape} could not be written as PNG")
+    return content.tobytes()
+
+
+def _times() -> tuple[float, ...]:
+    return tuple(float(t) for t in range(-(SEPTUPLET // 2), SEPTUPLET // 2 + 1))
+
+
+def _middle(size: tuple[int, int]) -> Point:
+    return (size[0] - 1) / 2, (size[1] - 1) / 2
+
+
+def _similarity(here: Point, there: Point, scale: float, angle: float) -> NDArray[np.float64]:
+    """2x3 map that turns and scales about `here` and moves `here` to `there`."""
+    a, b = scale * math.cos(angle), scale * math.sin(angle)
+    (hx, hy), (tx, ty) = here, there
+    return np.array([[a, -b, tx - a * hx + b * hy], [b, a, ty - b * hx - a * hy]])
+
+
+def _from_fine_grid(warp: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same map for pixels of the fine grid: fine pixel i lies at (i + 0.5) / FINE - 0.5."""
+    linear, shift = warp[:, :2], warp[:, 2]
+    moved = shift + linear.sum(axis=1) * (0.5 / FINE - 0.5)
+    return np.column_stack([linear / FINE, moved])
+
+
+def _fixed_point(
+    warp: NDArray[np.float64], rows: slice, columns: slice
+) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    """A 2x3 map as OpenCV's tables of whole pixels and of 32nds.
+
+    With these its linear and Lanczos filters sum in integers, which gives the same pixels on
+    every processor; warpAffine, and its cubic filter, do not.
+    """
+    steps = cv2.INTER_TAB_SIZE
+    across = np.arange(columns.start, columns.stop)
+    down = np.arange(rows.start, rows.stop)[:, None]
+    places = [row[0] * across + (row[1] * down + row[2]) for row in warp]
+    x, y = (np.floor(place * steps + 0.5).astype(np.int32) for place in places)
+    whole = np.stack([x // steps, y // steps], axis=-1).astype(np.int16)
+    return whole, (y % steps * steps + x % steps).astype(np.uint16)
+
+
+def _beyond(warp: NDArray[np.float64], size: tuple[int, int], extent: tuple[int, int]) -> float:
+    """How far the frame's corners lie outside the picture, in its pixels; <= 0: inside."""
+    width, height = size
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], float)
+    x, y = warp @ corners.T
+    return float(max(-x.min(), -y.min(), x.max() - extent[0], y.max() - extent[1]))
+
+
+@lru_cache(maxsize=32)
+def _photograph(name: str) -> Levels:
+    """(h, w, 3) RGB."""
+    with Image.open(_photograph_path(name)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _photograph_path(name: str) -> Path:
+    """Where a photograph lies, without importing the package that carries it."""
+    package, _, inside = name.partition("/")
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if (path := Path(folder, inside)).is_file():
+            return path
+    distribution = {"skimage": "scikit-image", "sklearn": "scikit-learn"}[package]
+    raise SourceError(
+        f"the sample's photograph {name} is not on this machine; it ships inside {distribution}: "
+        f'install it with `pip install "stvsr[data]"`'
+    )

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: tiny clips, networks, projects, servers and clusters."""
