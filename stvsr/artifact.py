@@ -22,10 +22,21 @@ WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "model.json"
 
 
+class CodeVersion(Config):
+    """The code that trained a run from a step on."""
+
+    step: int = Field(default=0, ge=0)
+    """Steps that were done before it."""
+    fingerprint: str = ""
+    """`code_fingerprint` of the modules that decide the weights; empty where it is not known."""
+    git_commit: str = ""
+    """Commit that was checked out, "-dirty" appended where files differed from it; or empty."""
+
+
 class Card(Config):
     """What a model artifact is and where it comes from; the same training gives the same card."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     """Version of the artifact's layout."""
     model: ModelConfig
     """The network, its preset resolved."""
@@ -39,8 +50,12 @@ class Card(Config):
     """How the training data's LR frames were made: its name and parameters."""
     data_hash: str
     """SHA-256 over the training shards."""
-    git_commit: str
-    """Commit of the code that trained; empty where it is not known."""
+    git_commit: str = ""
+    """Commit of the code that did the last steps; empty where it is not known."""
+    run: str = ""
+    """Name of the run that trained it; empty for an imported checkpoint."""
+    code: tuple[CodeVersion, ...] = ()
+    """Every code the run was trained with, from the run's own record."""
     stvsr_version: str
     """Version of this package that trained."""
     weights_sha256: str = ""

@@ -123,6 +123,7 @@ def _show_shards(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     params = _params(options)
     flags = ["--profile"] if options.profile else []
+    flags += ["--continue-with-changed-code"] if options.continue_with_changed_code else []
     if _done_as_job(options, params, flags):
         return
     from stvsr.launch.train import train
@@ -135,6 +136,7 @@ def _train(options: argparse.Namespace) -> None:
             runs=options.runs,
             data_version=options.data_version,
             fresh=options.fresh,
+            continue_with_changed_code=options.continue_with_changed_code,
             profile=options.profile,
             address=options.address,
         )
@@ -312,6 +314,11 @@ def _parser() -> argparse.ArgumentParser:
     _folder(train, "--runs", "runs")
     train.add_argument("--data-version", default="", help="DVC's hash of the shards, to be logged")
     train.add_argument("--fresh", action="store_true", help="throw the run's state away first")
+    train.add_argument(
+        "--continue-with-changed-code",
+        action="store_true",
+        help="resume the run that other code began; its record and model card list both",
+    )
     _cluster(train)
     train.add_argument("--profile", action="store_true", help="write a trace of a few steps")
 
@@ -319,7 +326,7 @@ def _parser() -> argparse.ArgumentParser:
     track.add_argument("action", choices=("sync",))
     _folder(track, "--runs", "runs")
 
-    evaluate = verb("evaluate", _evaluate, "score the network against the trilinear baseline")
+    evaluate = verb("evaluate", _evaluate, "score the network against the bicubic+linear baseline")
     _folder(evaluate, "--model", "model")
     _address(evaluate, "--shards", "data/shards")
     _folder(evaluate, "--out", "evaluation")

@@ -17,10 +17,10 @@ from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.data.shards.write import ShardsConfig
 from stvsr.data.sources.source import SourceConfig
 from stvsr.evaluation.config import EvaluateConfig
-from stvsr.models import ModelConfig
+from stvsr.models import MODEL_NAMES, ModelConfig, entry_of
 from stvsr.models.stdan.config import StdanConfig
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
-from stvsr.training.config import RECIPES, TrainConfig
+from stvsr.training.config import TrainConfig
 
 
 class TuneConfig(Config):
@@ -106,20 +106,38 @@ def load_params(path: Path) -> Params:
 def parse_params(raw: Mapping[str, Any], where: str) -> Params:
     """Check a mapping as `load_params` does; `where` opens each line of a refusal."""
     try:
-        return Params.model_validate_json(json.dumps(_with_recipe(raw), default=str))
+        params = Params.model_validate_json(json.dumps(_with_recipe(raw), default=str))
     except ValidationError as refusal:
         lines = [f"{where}: {_explain(dict(error), raw)}" for error in refusal.errors()]
         raise ParamsError("\n".join(dict.fromkeys(lines))) from None
+    _check_recipe(params, where)
+    return params
 
 
 def _with_recipe(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Let a `train` section that names no recipe have that of the model's preset."""
+    """Put the recipe's values under those of `train`; null counts as not given.
+
+    A section `train` that names no recipe has that of the model's preset.
+    """
     model, train = raw.get("model") or {}, raw.get("train") or {}
-    if not isinstance(model, Mapping) or not isinstance(train, Mapping) or train.get("recipe"):
+    if not isinstance(model, Mapping) or not isinstance(train, Mapping):
         return raw
+    given = {
+        key: value
+        for key, value in train.items()
+        if value is not None or key not in TrainConfig.model_fields
+    }
     is_published = model.get("preset", "published") == "published"
-    recipe = str(model.get("name", "stdan")) if is_published else "small"
-    return {**raw, "train": {**train, "recipe": recipe}} if recipe in RECIPES else raw
+    default = model.get("name", "stdan") if is_published else "small"
+    recipe = given.setdefault("recipe", default)
+    entry = entry_of(recipe) if isinstance(recipe, str) else None
+    return {**raw, "train": {**(entry.recipe if entry else {}), **given}}
+
+
+def _check_recipe(params: "Params", where: str) -> None:
+    recipe, allowed = params.train.recipe, ("small", *MODEL_NAMES)
+    if recipe not in allowed:
+        raise ParamsError(f"{where}: train.recipe: found {recipe!r}; allowed: {', '.join(allowed)}")
 
 
 class _Loader(yaml.SafeLoader):

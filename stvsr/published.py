@@ -6,8 +6,7 @@ without running anything it brings along.
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,8 @@ import stvsr
 from stvsr.artifact import Card, load_artifact, save_artifact
 from stvsr.core.errors import CheckpointError
 from stvsr.core.files import write_bytes_whole
-from stvsr.models import ModelConfig, StdanConfig, ZoomingSlowMoConfig, build_model
-from stvsr.models.layers.naming import Rule, published_name
-from stvsr.models.stdan import state_dict as stdan
-from stvsr.models.zooming_slowmo import state_dict as zooming_slowmo
+from stvsr.models import MODELS, ModelConfig, ModelEntry, build_model
+from stvsr.models.layers.naming import published_name
 
 LISTED = 10
 """Names of each kind of fault that a refusal lists."""
@@ -30,33 +27,15 @@ WRAPPER = "module."
 """What data-parallel training puts before every name."""
 
 
-@dataclass(frozen=True)
-class Names:
-    """How a published network's checkpoint is read.
-
-    Attributes:
-        config: the published network.
-        rules: from our parameter names to the published ones.
-        ignored: last parts of names that hold no weights.
-    """
-
-    config: ModelConfig
-    rules: Sequence[Rule]
-    ignored: Sequence[str]
-
-
-PUBLISHED = {
-    "stdan": Names(StdanConfig(), stdan.RULES, stdan.IGNORED),
-    "zooming_slowmo": Names(ZoomingSlowMoConfig(), zooming_slowmo.RULES, zooming_slowmo.IGNORED),
-}
-"""The networks whose published checkpoints are known, by the model's name."""
+PUBLISHED: dict[str, ModelEntry] = {entry.name: entry for entry in MODELS if entry.rules}
+"""The models whose published checkpoints are known, by name."""
 
 
 def import_checkpoint(model: str, file: Path, out: Path) -> Card:
     """Turn a published checkpoint into a model artifact, which every verb of `stvsr` takes.
 
     Args:
-        model: "stdan" or "zooming_slowmo".
+        model: name of a model with published checkpoints, such as "stdan".
         file: the checkpoint, with or without `module.` before its names.
         out: folder of the artifact; appears whole or not at all, or takes the place of another.
 
@@ -68,24 +47,24 @@ def import_checkpoint(model: str, file: Path, out: Path) -> Card:
             what is missing, unexpected and of another shape or type).
     """
     names = _names_of(model)
-    network = build_model(names.config)
+    config = names.published
+    network = build_model(config)
     found = {
         name: tensor
         for name, tensor in _read(file).items()
         if name.rpartition(".")[2] not in names.ignored
     }
-    _check(file, model, found, published_weights(network, names.config))
+    _check(file, model, found, published_weights(network, config))
     network.load_state_dict(
         {name: found[published_name(name, names.rules)] for name in network.state_dict()}
     )
     card = Card(
-        model=names.config,
+        model=config,
         step=0,
         steps_total=0,
         seed=0,
         degradation={"name": "bicubic"},
         data_hash="",
-        git_commit="",
         stvsr_version=stvsr.__version__,
     )
     return save_artifact(out, network, card)
@@ -118,7 +97,7 @@ def published_weights(network: nn.Module, config: ModelConfig) -> dict[str, Tens
     return {published_name(name, rules): tensor for name, tensor in network.state_dict().items()}
 
 
-def _names_of(model: str) -> Names:
+def _names_of(model: str) -> ModelEntry:
     if model not in PUBLISHED:
         raise CheckpointError(
             f"{model}: no published checkpoint of this model is known; "

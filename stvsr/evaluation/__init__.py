@@ -1,1 +1,1 @@
-"""Scores against the trilinear baseline, pictures, and the report."""
+"""Scores against the bicubic+linear baseline, pictures, and the report."""

@@ -1,4 +1,4 @@
-"""Scores a trained network against the trilinear baseline on the test clips."""
+"""Scores of a trained network beside those of the bicubic+linear baseline on the test clips."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ from stvsr.evaluation.scores import (
 )
 from stvsr.evaluation.tables import clips_csv, frames_csv, positions_csv
 from stvsr.metrics import psnr_y, ssim_y, to_uint8
-from stvsr.models import upscale_trilinear
+from stvsr.models import upscale_bicubic_linear
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def score_frames(
     for batch in clips:
         hr_clip = to_uint8(batch.hr_clip)
         network = _score(model(batch.lr_clip), hr_clip)
-        trilinear = _score(upscale_trilinear(batch.lr_clip), hr_clip)
+        baseline = _score(upscale_bicubic_linear(batch.lr_clip), hr_clip)
         inputs = input_indices(hr_clip.shape[1])
         scored += [
             FrameScore(
@@ -114,8 +114,8 @@ def score_frames(
                 kind="input" if frame in inputs else "interpolated",
                 psnr_y=network[0][clip][frame],
                 ssim_y=network[1][clip][frame],
-                trilinear_psnr_y=trilinear[0][clip][frame],
-                trilinear_ssim_y=trilinear[1][clip][frame],
+                bicubic_linear_psnr_y=baseline[0][clip][frame],
+                bicubic_linear_ssim_y=baseline[1][clip][frame],
             )
             for clip, key in enumerate(batch.keys)
             for frame in range(hr_clip.shape[1])

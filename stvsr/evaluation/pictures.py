@@ -1,4 +1,4 @@
-"""Pictures of a result: the same crop as input, trilinear, network and truth, side by side."""
+"""Pictures of a result: one crop of the input, the baseline, the network and the ground truth."""
 
 import io
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from stvsr.core.clip import SCALE, ClipBatch, interpolated_indices
 from stvsr.core.color import rgb_to_y
 from stvsr.evaluation.scores import Crop
 from stvsr.metrics import to_uint8
-from stvsr.models import upscale_trilinear
+from stvsr.models import upscale_bicubic_linear
 
-PANELS = ("input", "trilinear", "network", "truth")
-"""What a strip shows, from left to right."""
+PANELS = ("input", "bicubic+linear", "network", "ground truth")
+"""Panels of a strip, from left to right."""
 
 STRIP_GAP = 4
 """Transparent pixels between two panels of a strip."""
@@ -57,7 +57,7 @@ def cut_strips(model: nn.Module, clip: ClipBatch, size: int) -> Strips:
         size: side of the crop in HR pixels; cut down to what the frames have.
     """
     sr_clip = to_uint8(model(clip.lr_clip))[0].cpu()
-    baseline = to_uint8(upscale_trilinear(clip.lr_clip))[0].cpu()
+    baseline = to_uint8(upscale_bicubic_linear(clip.lr_clip))[0].cpu()
     truth = to_uint8(clip.hr_clip)[0].cpu()
     lr_clip = clip.lr_clip[0].cpu()
 
@@ -136,7 +136,7 @@ def labelled_png(strips: Strips) -> bytes:
 
 
 def before_after(model: nn.Module, clip: ClipBatch, size: int = 112) -> bytes:
-    """A PNG file's bytes: input, trilinear, network and truth of a clip's busiest crop.
+    """A PNG file's bytes: input, bicubic+linear, network and ground truth of a clip's busiest crop.
 
     Args:
         model: the network, in evaluation mode, on the clip's device.

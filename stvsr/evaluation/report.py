@@ -4,19 +4,17 @@ import base64
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 from stvsr.core.errors import SourceError
 from stvsr.core.files import write_text_whole
 from stvsr.evaluation.chart import Series, line_chart
-from stvsr.evaluation.page import PAGE
 from stvsr.evaluation.pictures import PANELS
 from stvsr.evaluation.scores import (
     MOTIONS,
-    Comparison,
-    GroupScores,
-    Quality,
     Scores,
     read_scores,
 )
@@ -44,21 +42,43 @@ def write_report(evaluation: Path, model: Path, out: Path) -> None:
     scores = read_scores(evaluation)
     history = read_curves(model / "history.csv", "step")
     positions = read_curves(evaluation / "positions.csv", "frame")
-    page = PAGE.substitute(
-        title=escape(f"stvsr report: {scores.model.name}"),
-        heading=escape(scores.model.name),
-        summary=_summary(scores),
-        warnings="".join(f'<p class="warning">{text}</p>' for text in _warnings(scores)),
-        table=_table(scores),
-        strips="\n".join(_strips(scores, evaluation)),
-        charts="\n".join(
-            f"<figure>{chart}<figcaption>{caption}</figcaption></figure>"
-            for chart, caption in _charts(history, positions)
-            if chart
-        ),
+    strips = [(motion, scores.strips[motion]) for motion in MOTIONS if motion in scores.strips]
+    page = _template().render(
+        scores=scores,
+        every=scores.groups["all"],
+        strips=strips,
+        panels=PANELS,
+        pictures={
+            (motion, kind): _picture(evaluation / "strips" / f"{motion}_{kind}.png")
+            for motion, _ in strips
+            for kind in ("input", "interpolated")
+        },
+        charts=[
+            (Markup(chart), caption) for chart, caption in _charts(history, positions) if chart
+        ],
         facts=_facts(scores),
     )
     write_text_whole(out, page)
+
+
+def _template() -> Template:
+    """The page; whatever is put into it is escaped, and a misspelt name is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": _shown, "direction": _direction}
+    return environment.get_template("report.html.j2")
+
+
+def _picture(path: Path) -> str:
+    """A PNG file's bytes in base 64."""
+    try:
+        return base64.b64encode(path.read_bytes()).decode()
+    except FileNotFoundError:
+        raise SourceError(f"{path}: no such file; run `stvsr evaluate` again") from None
 
 
 def read_curves(path: Path, x: str) -> dict[str, list[tuple[float, float]]]:
@@ -87,97 +107,13 @@ def _number(cell: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _summary(scores: Scores) -> str:
-    every = scores.groups["all"]
-    on_input = _shown(every.input.gain_psnr_y, "+.2f")
-    on_interpolated = _shown(every.interpolated.gain_psnr_y, "+.2f")
-    return (
-        f"{on_input} dB PSNR-Y over the trilinear baseline on input frames, "
-        f"{on_interpolated} dB on interpolated frames: "
-        f"{every.clips} test clips, &times;4 in space, &times;2 in time."
-    )
-
-
-def _warnings(scores: Scores) -> Iterator[str]:
-    if not scores.same_degradation:
-        yield (
-            f"The network was trained on <b>{escape(scores.model.degradation)}</b> and is scored "
-            f"on <b>{escape(scores.degradation)}</b>: these scores say how it does on "
-            "low-resolution frames unlike those it has seen."
-        )
-    if scores.frames_left_out:
-        yield (
-            f"{scores.frames_left_out} frames are reproduced exactly, have an infinite PSNR, and "
-            "count in no mean."
-        )
-
-
-def _table(scores: Scores) -> str:
-    return "\n".join(_group(name, group) for name, group in scores.groups.items())
-
-
-def _group(name: str, group: GroupScores) -> str:
-    """The rows of one group of clips, its name beside them."""
-    title = "All clips" if name == "all" else name.capitalize()
-    clips = f"{group.clips} clip{'s' if group.clips != 1 else ''}"
-    head = f'<th rowspan="3" scope="rowgroup">{escape(title)}<small>{clips}</small></th>'
-    return (
-        f'<tbody><tr class="input">{head}{_cells("input", group.input)}</tr>'
-        f'<tr class="interpolated">{_cells("interpolated", group.interpolated)}</tr>'
-        f'<tr class="all">{_cells("all", group.all)}</tr></tbody>'
-    )
-
-
-def _cells(kind: str, compared: Comparison) -> str:
-    gain = compared.gain_psnr_y
-    direction = "" if gain is None or abs(gain) < GAIN_SHOWN else "up" if gain > 0 else "down"
-    return (
-        f"<th>{kind}</th>{_quality(compared.network)}{_quality(compared.trilinear)}"
-        f'<td class="gain {direction}">{_shown(gain, "+.2f")}</td>'
-        f'<td class="gain {direction}">{_shown(compared.gain_ssim_y, "+.4f")}</td>'
-    )
-
-
-def _quality(quality: Quality) -> str:
-    return f"<td>{_shown(quality.psnr_y, '.2f')}</td><td>{_shown(quality.ssim_y, '.4f')}</td>"
+def _direction(gain: float | None) -> str:
+    """CSS class of a gain in dB."""
+    return "" if gain is None or abs(gain) < GAIN_SHOWN else "up" if gain > 0 else "down"
 
 
 def _shown(value: float | None, spec: str) -> str:
-    return "&ndash;" if value is None else format(value, spec).replace("-", "&minus;")
-
-
-def _strips(scores: Scores, evaluation: Path) -> Iterator[str]:
-    for motion in MOTIONS:
-        if motion in scores.strips:
-            strip = scores.strips[motion]
-            gain = _shown(strip.gain_psnr_y, "+.2f")
-            yield (
-                f'<section class="clip"><h3>{motion.capitalize()} motion</h3>'
-                f"<p>Clip {escape(strip.clip)}, {gain} dB: the median gain of its class. "
-                f"{strip.crop.size} &times; {strip.crop.size} pixels from row {strip.crop.top}, "
-                f"column {strip.crop.left}.</p>"
-                f'<div class="heads"><span></span>{_heads()}</div>'
-                + _strip(evaluation, motion, "input", strip.input_frame)
-                + _strip(evaluation, motion, "interpolated", strip.interpolated_frame)
-                + "</section>"
-            )
-
-
-def _heads() -> str:
-    return "<div>" + "".join(f"<span>{label}</span>" for label in PANELS) + "</div>"
-
-
-def _strip(evaluation: Path, motion: str, kind: str, frame: int) -> str:
-    path = evaluation / "strips" / f"{motion}_{kind}.png"
-    try:
-        picture = base64.b64encode(path.read_bytes()).decode()
-    except FileNotFoundError:
-        raise SourceError(f"{path}: no such file; run `stvsr evaluate` again") from None
-    alternative = f"{motion} motion, frame {frame}, {kind}: {', '.join(PANELS)}"
-    return (
-        f'<div class="strip"><span>Frame {frame}<small>{kind}</small></span>'
-        f'<img alt="{alternative}" src="data:image/png;base64,{picture}"></div>'
-    )
+    return "\N{EN DASH}" if value is None else format(value, spec).replace("-", "\N{MINUS SIGN}")
 
 
 def _charts(history: Curves, positions: Curves) -> Iterator[tuple[str, str]]:
@@ -212,7 +148,9 @@ def _charts(history: Curves, positions: Curves) -> Iterator[tuple[str, str]]:
             "PSNR-Y by place in the clip",
             [
                 Series("network", "network", positions.get("psnr_y", ())),
-                Series("trilinear", "trilinear", positions.get("trilinear_psnr_y", ())),
+                Series(
+                    "bicubic+linear", "bicubic-linear", positions.get("bicubic_linear_psnr_y", ())
+                ),
             ],
             "frame (odd: input, even: interpolated)",
             "PSNR-Y in dB",
@@ -230,17 +168,13 @@ def _charts(history: Curves, positions: Curves) -> Iterator[tuple[str, str]]:
     )
 
 
-def _facts(scores: Scores) -> str:
+def _facts(scores: Scores) -> list[tuple[str, str, str]]:
+    """Name, text and digest of each fact."""
     model = scores.model
-    facts = (
-        ("Network", f"{escape(model.name)}, {model.parameters:,} parameters"),
-        ("Training", f"step {model.step:,}, seed {model.seed}"),
-        ("Trained on", f"{escape(model.degradation)} {_hash(model.data_hash)}"),
-        ("Scored on", f"{escape(scores.degradation)} {_hash(scores.data_hash)}"),
-        ("Code", _hash(model.git_commit) if model.git_commit else "commit not known"),
-    )
-    return "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts)
-
-
-def _hash(text: str) -> str:
-    return f"<code>{escape(text)}</code>"
+    return [
+        ("Network", f"{model.name}, {model.parameters:,} parameters", ""),
+        ("Training", f"step {model.step:,}, seed {model.seed}", ""),
+        ("Trained on", model.degradation, model.data_hash),
+        ("Scored on", scores.degradation, scores.data_hash),
+        ("Code", "" if model.git_commit else "commit not known", model.git_commit),
+    ]

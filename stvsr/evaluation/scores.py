@@ -24,7 +24,7 @@ MOTIONS = ("slow", "medium", "fast")
 
 @dataclass(frozen=True)
 class FrameScore:
-    """One frame's scores, of the network's output and of the trilinear baseline's.
+    """One frame's scores, of the network's output and of the bicubic+linear baseline's.
 
     Attributes:
         clip: name of the clip, such as "00001/0266".
@@ -33,8 +33,8 @@ class FrameScore:
         kind: whether it was an input or is interpolated.
         psnr_y: network's PSNR-Y, in dB; infinite where it equals the truth.
         ssim_y: network's SSIM-Y, in [-1, 1].
-        trilinear_psnr_y: the baseline's PSNR-Y, in dB.
-        trilinear_ssim_y: the baseline's SSIM-Y.
+        bicubic_linear_psnr_y: the baseline's PSNR-Y, in dB.
+        bicubic_linear_ssim_y: the baseline's SSIM-Y.
     """
 
     clip: str
@@ -43,13 +43,13 @@ class FrameScore:
     kind: Kind
     psnr_y: float
     ssim_y: float
-    trilinear_psnr_y: float
-    trilinear_ssim_y: float
+    bicubic_linear_psnr_y: float
+    bicubic_linear_ssim_y: float
 
     @property
     def is_scored(self) -> bool:
         """Whether both PSNRs are finite; other frames count in no mean."""
-        return math.isfinite(self.psnr_y) and math.isfinite(self.trilinear_psnr_y)
+        return math.isfinite(self.psnr_y) and math.isfinite(self.bicubic_linear_psnr_y)
 
 
 class Quality(Config):
@@ -66,18 +66,18 @@ class Comparison(Config):
 
     network: Quality
     """The network's scores."""
-    trilinear: Quality
+    bicubic_linear: Quality
     """The scores of bicubic upsampling in space, linear in time."""
 
     @property
     def gain_psnr_y(self) -> float | None:
         """Network minus baseline, in dB."""
-        return _difference(self.network.psnr_y, self.trilinear.psnr_y)
+        return _difference(self.network.psnr_y, self.bicubic_linear.psnr_y)
 
     @property
     def gain_ssim_y(self) -> float | None:
         """Network minus baseline."""
-        return _difference(self.network.ssim_y, self.trilinear.ssim_y)
+        return _difference(self.network.ssim_y, self.bicubic_linear.ssim_y)
 
 
 class GroupScores(Config):
@@ -202,8 +202,9 @@ def compare(frames: Sequence[FrameScore]) -> Comparison:
 
     return Comparison(
         network=Quality(psnr_y=mean(lambda f: f.psnr_y), ssim_y=mean(lambda f: f.ssim_y)),
-        trilinear=Quality(
-            psnr_y=mean(lambda f: f.trilinear_psnr_y), ssim_y=mean(lambda f: f.trilinear_ssim_y)
+        bicubic_linear=Quality(
+            psnr_y=mean(lambda f: f.bicubic_linear_psnr_y),
+            ssim_y=mean(lambda f: f.bicubic_linear_ssim_y),
         ),
     )
 

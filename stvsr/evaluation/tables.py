@@ -37,12 +37,12 @@ def _clip_row(frames: Sequence[FrameScore]) -> Row:
         "clip": frames[0].clip,
         "motion": frames[0].motion,
         "psnr_y": every.network.psnr_y,
-        "trilinear_psnr_y": every.trilinear.psnr_y,
+        "bicubic_linear_psnr_y": every.bicubic_linear.psnr_y,
         "gain_psnr_y": every.gain_psnr_y,
         "gain_psnr_y_input": inputs.gain_psnr_y,
         "gain_psnr_y_interpolated": interpolated.gain_psnr_y,
         "ssim_y": every.network.ssim_y,
-        "trilinear_ssim_y": every.trilinear.ssim_y,
+        "bicubic_linear_ssim_y": every.bicubic_linear.ssim_y,
     }
 
 
@@ -53,9 +53,9 @@ def _frame_row(frame: FrameScore) -> Row:
         "frame": frame.frame,
         "kind": frame.kind,
         "psnr_y": _finite(frame.psnr_y),
-        "trilinear_psnr_y": _finite(frame.trilinear_psnr_y),
+        "bicubic_linear_psnr_y": _finite(frame.bicubic_linear_psnr_y),
         "ssim_y": frame.ssim_y,
-        "trilinear_ssim_y": frame.trilinear_ssim_y,
+        "bicubic_linear_ssim_y": frame.bicubic_linear_ssim_y,
     }
 
 
@@ -65,7 +65,7 @@ def _position_row(frames: Sequence[FrameScore]) -> Row:
         "frame": frames[0].frame,
         "kind": frames[0].kind,
         "psnr_y": compared.network.psnr_y,
-        "trilinear_psnr_y": compared.trilinear.psnr_y,
+        "bicubic_linear_psnr_y": compared.bicubic_linear.psnr_y,
     }
 
 

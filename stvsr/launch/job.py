@@ -6,12 +6,29 @@ import subprocess
 import uuid
 from pathlib import Path
 
+from stvsr.artifact import CodeVersion
 from stvsr.core.config import Config, Field
+from stvsr.core.fingerprint import code_fingerprint
 from stvsr.data.shards.format import Lineage
 from stvsr.data.shards.storage import Address, absolute
 from stvsr.launch.settings import Settings, own_settings
+from stvsr.models import MODEL_NAMES
 from stvsr.params import Params
-from stvsr.training.run import fingerprint, flatten
+from stvsr.training.run import RunFolder, fingerprint, flatten
+
+NOT_DECIDING = (
+    *("stvsr.core.color", "stvsr.core.errors", "stvsr.core.files", "stvsr.core.fingerprint"),
+    *("stvsr.core.log", "stvsr.core.progress", "stvsr.core.workers"),  # words, files, processes
+    *("stvsr.data.clips.frames", "stvsr.data.clips.layout", "stvsr.data.clips.zip_directory"),
+    *("stvsr.data.index", "stvsr.data.sources", "stvsr.data.shards.degrade"),  # before the shards
+    *("stvsr.data.shards.storage", "stvsr.data.shards.write"),  # the bytes are checked
+    *("stvsr.evaluation", "stvsr.metrics", "stvsr.training.validation"),  # scores
+    *("stvsr.tracking", "stvsr.training.history", "stvsr.training.meter"),  # records
+    *("stvsr.training.profile", "stvsr.training.run", "stvsr.training.tracker"),
+    *("stvsr.launch.job", "stvsr.launch.settings", "stvsr.launch.track"),
+    "stvsr.params",  # its values are in the run's record
+)
+"""Modules that a training worker imports and on which the weights do not depend."""
 
 
 class TrainJob(Config):
@@ -57,34 +74,34 @@ class TrainJob(Config):
 def new_job(
     params: Params,
     shards: Address,
-    run: Path,
+    run: RunFolder,
     *,
     tracking_uri: str,
-    lineage: Lineage,
-    data_version: str,
     profile: bool = False,
     reports: bool = False,
 ) -> TrainJob:
-    """A new start of the run in `run`, from the project and the settings of this process."""
+    """A new start of a run, with the settings of this process; its tags are the run's record."""
+    code = run.record.code
     return TrainJob(
         params=params,
         shards=absolute(shards),
-        run=str(run),
+        run=str(run.path),
         attempt=uuid.uuid4().hex[:8],
         tracking_uri=tracking_uri,
         profile=profile,
         reports=reports,
         settings=Settings(values=own_settings()),
         tags={
-            "git_commit": git_commit(Path()),
-            "data_version": data_version,
-            "data_hash": lineage.data_hash,
+            "git_commit": code[-1].git_commit,
+            "code": "; ".join(f"from step {c.step}: {c.fingerprint} {c.git_commit}" for c in code),
+            "data_version": run.record.data_version,
+            "data_hash": str(run.parameters["data_hash"]),
         },
     )
 
 
 def deciding_parameters(params: Params, lineage: Lineage) -> dict[str, object]:
-    """What decides a run's weights: seed, data, model and recipe, but not who reads or logs."""
+    """Everything but code that decides a run's weights: seed, data, model and recipe."""
     return {
         "seed": params.seed,
         "data_hash": lineage.data_hash,
@@ -94,10 +111,29 @@ def deciding_parameters(params: Params, lineage: Lineage) -> dict[str, object]:
     }
 
 
-def run_name(params: Params, lineage: Lineage) -> str:
-    """The run's name, such as "stdan-small-3f2a91c4": other deciding parameters, other name."""
+def present_code(model: str, project: Path = Path()) -> CodeVersion:
+    """The code that would train now: its fingerprint, and the commit of the folder `project`.
+
+    Args:
+        model: name of the network; the rooms of others do not count.
+        project: the folder whose commit is named.
+    """
+    others = (f"stvsr.models.{name}" for name in MODEL_NAMES if name != model)
+    return CodeVersion(
+        fingerprint=code_fingerprint(["stvsr.launch.worker"], without=(*NOT_DECIDING, *others)),
+        git_commit=git_commit(project),
+    )
+
+
+def run_stem(params: Params, lineage: Lineage) -> str:
+    """The part of a run's name that its parameters decide, such as "stdan-small-3f2a91c4"."""
     digits = fingerprint(flatten(deciding_parameters(params, lineage)))
     return f"{params.model.name}-{params.model.preset}-{digits}"
+
+
+def run_name(params: Params, lineage: Lineage) -> str:
+    """Name of a run that begins now, such as "stdan-small-3f2a91c4-77aa01bd"."""
+    return f"{run_stem(params, lineage)}-{present_code(params.model.name).fingerprint[:8]}"
 
 
 def git_commit(project: Path) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
-import stvsr
-from stvsr.artifact import Card, load_weights, save_artifact
+from stvsr.artifact import Card, load_artifact, load_weights, save_artifact
 from stvsr.core.errors import (
+    CheckpointError,
     LeaveAtOnceError,
     ServiceError,
     ShardError,
@@ -28,7 +28,7 @@ from stvsr.data.shards.read import ShardSet
 from stvsr.data.shards.storage import Address, inside
 from stvsr.launch.cluster import Roster, cluster, worker_resources
 from stvsr.launch.follow import following
-from stvsr.launch.job import TrainJob, deciding_parameters, new_job, run_name
+from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code, run_stem
 from stvsr.launch.probe import refuse_unshared_storage
 from stvsr.launch.track import WEIGHTS_FILE, remember
 from stvsr.launch.worker import train_worker
@@ -38,7 +38,15 @@ from stvsr.tracking.mlflow_tracker import tag_weights
 from stvsr.tracking.store import resolve_uri
 from stvsr.training.checkpoint import Checkpoint, Checkpoints
 from stvsr.training.history import read_history, write_csv
-from stvsr.training.run import RunFolder, open_run, read_run
+from stvsr.training.run import (
+    RunFolder,
+    RunRecord,
+    continue_run,
+    find_run,
+    flatten,
+    open_run,
+    read_run,
+)
 from stvsr.training.signals import stop_on_signals
 
 logger = logging.getLogger(__name__)
@@ -67,14 +75,15 @@ def train(
     runs: Path,
     data_version: str = "",
     fresh: bool = False,
+    continue_with_changed_code: bool = False,
     profile: bool = False,
     address: str | None = None,
 ) -> None:
     """Train the network of `params` and write the model artifact, with its curves, to `out`.
 
-    The run's state lies in `runs`/NAME, NAME from what decides the weights. Started again, after
-    whatever end, the run goes on from its newest whole checkpoint; a finished one is only
-    written out again.
+    The run's state is in `runs`/NAME, NAME from what decides the weights: parameters, data and
+    code. Started again, after whatever end, the run resumes from its newest complete checkpoint; a
+    finished one is only written out again.
 
     Args:
         params: all parameters.
@@ -83,38 +92,59 @@ def train(
         runs: folder of all runs' states, on storage that all workers share.
         data_version: DVC's hash of the shards, for the tracker.
         fresh: throw the run's state away first.
+        continue_with_changed_code: resume the run of these parameters that other code began.
         profile: write a trace of a few steps to the run's folder.
         address: HOST:PORT of the cluster; None: RAY_ADDRESS, or else a local one.
 
     Raises:
         StvsrError: anything that the user can act on, in one line.
     """
+    if fresh and continue_with_changed_code:
+        raise TrainingError(
+            "--fresh and --continue-with-changed-code: found both; give one of them"
+        )
     lineage = checked_lineage(shards, params.loader)
-    path = (runs / run_name(params, lineage)).resolve()
     deciding = deciding_parameters(params, lineage)
-    job = new_job(
-        params,
-        shards,
+    code = present_code(params.model.name)
+    path = find_run(
+        runs.resolve(),
+        run_stem(params, lineage),
+        code,
+        continue_with_changed_code=continue_with_changed_code,
+    )
+    if not (fresh or path.exists()) and _is_published(out, path.name):
+        logger.info("%s: is the model of run %s already; --fresh trains anew", out, path.name)
+        return
+    run = new_run = RunFolder(
         path,
-        tracking_uri=resolve_uri(params.tracking.uri, Path().resolve()),
-        lineage=lineage,
-        data_version=data_version,
-        profile=profile,
+        RunRecord(parameters=flatten(deciding), code=(code,), data_version=data_version),
     )
     checkpoint = None
     if not fresh:
-        checkpoint = Checkpoints(open_run(path, deciding).checkpoints).newest_whole()
+        run = open_run(path, deciding, code, data_version=data_version)
+        checkpoint = Checkpoints(run.checkpoints).newest_whole()
     if checkpoint is None or checkpoint.counters.step < params.train.steps:
+        if run is not new_run:
+            run = continue_run(path, code, checkpoint.counters.step if checkpoint else 0)
+        job = new_job(
+            params,
+            shards,
+            run,
+            tracking_uri=resolve_uri(params.tracking.uri, Path().resolve()),
+            profile=profile,
+        )
         with cluster(address):
             refuse_unshared_storage(job)
             resources = worker_resources(params.train.workers, params.train.min_workers)
-            open_run(path, deciding, fresh=fresh)  # what is there goes when nothing is in the way
+            # what is there goes when nothing is in the way
+            open_run(path, deciding, code, data_version=data_version, fresh=fresh)
             fit(job, resources)
-        checkpoint = Checkpoints(read_run(path).checkpoints).newest_whole()
+        checkpoint = Checkpoints(run.checkpoints).newest_whole()
     else:
         logger.info("%s: is at step %d, its last; --fresh trains anew", path, params.train.steps)
     if checkpoint is None:
         raise TrainingError(f"{path}: the run ended without a checkpoint; see {path / 'train.log'}")
+    run = read_run(path)
     card = Card(
         model=params.model,
         step=checkpoint.counters.step,
@@ -122,13 +152,16 @@ def train(
         seed=params.seed,
         degradation=lineage.degradation.model_dump(mode="json"),
         data_hash=lineage.data_hash,
-        git_commit=job.tags["git_commit"],
-        stvsr_version=stvsr.__version__,
+        git_commit=run.record.code[-1].git_commit,
+        run=path.name,
+        code=run.record.code,
+        stvsr_version=run.record.stvsr_version,
     )
-    card = _publish(read_run(path), checkpoint, card, out)
+    card = _publish(run, checkpoint, card, out)
     write_text_whole(path / WEIGHTS_FILE, f"{card.weights_sha256}\n")
     try:
-        tag_weights(job.tracking_uri, path, card.weights_sha256)
+        uri = resolve_uri(params.tracking.uri, Path().resolve())
+        tag_weights(uri, path, card.weights_sha256)
     except ServiceError as error:
         logger.warning(
             "tracker: %s; the trained network is in %s all the same, and `stvsr track sync` "
@@ -291,6 +324,15 @@ def checked_lineage(shards: Address, loader: LoaderConfig) -> Lineage:
             "they must be alike: run `dvc repro shard` again"
         )
     return train_set.lineage
+
+
+def _is_published(out: Path, name: str) -> bool:
+    """Whether `out` holds the finished model of the run `name`, whole."""
+    try:
+        _, card = load_artifact(out)
+    except CheckpointError:
+        return False
+    return card.run == name and card.step == card.steps_total
 
 
 def _publish(run: RunFolder, checkpoint: Checkpoint, card: Card, out: Path) -> Card:

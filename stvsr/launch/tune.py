@@ -28,7 +28,7 @@ from stvsr.core.errors import ParamsError, TrainingError
 from stvsr.core.files import only_writer, whole_folder
 from stvsr.data.shards.storage import Address
 from stvsr.launch.cluster import cluster, free_cores, worker_resources
-from stvsr.launch.job import TrainJob, deciding_parameters, new_job
+from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code
 from stvsr.launch.probe import refuse_unshared_storage
 from stvsr.launch.train import (
     MAX_FAILURES,
@@ -40,7 +40,7 @@ from stvsr.params import Params, TuneConfig, parse_params
 from stvsr.tracking.mlflow_tracker import MlflowTracker
 from stvsr.tracking.search import close_search
 from stvsr.tracking.store import resolve_uri
-from stvsr.training.run import fingerprint, flatten, open_run
+from stvsr.training.run import RunFolder, RunRecord, fingerprint, flatten, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -88,19 +88,19 @@ def tune(
             "and T_top it searches"
         )
     lineage = checked_lineage(shards, params.loader)
-    deciding = flatten({**deciding_parameters(params, lineage), "tune": params.tune.model_dump()})
+    code = present_code(params.model.name)
+    deciding = flatten(
+        {
+            **deciding_parameters(params, lineage),
+            "tune": params.tune.model_dump(),
+            "code": code.fingerprint,
+        }
+    )
     name = f"tune-{fingerprint(deciding)}"
     folder = (runs / name).resolve()
     uri = resolve_uri(params.tracking.uri, Path().resolve())
-    job = new_job(
-        params,
-        shards,
-        folder,
-        tracking_uri=uri,
-        lineage=lineage,
-        data_version=data_version,
-        reports=True,
-    )
+    record = RunRecord(parameters=deciding, code=(code,), data_version=data_version)
+    job = new_job(params, shards, RunFolder(folder, record), tracking_uri=uri, reports=True)
     with cluster(address, dashboard=True), only_writer(folder):
         refuse_unshared_storage(job)
         if not resume:

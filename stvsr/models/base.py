@@ -1,13 +1,63 @@
 """StvsrModel: what every model takes and gives, checked and padded in one place."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvsr.core.clip import SCALE
+from stvsr.core.config import Config
 from stvsr.core.errors import InputError
+from stvsr.models.layers.naming import Rule
+
+
+class BaseModelConfig(Config):
+    """The fields that every model's configuration has."""
+
+    name: str
+    """Which model this is."""
+    preset: str
+    """Where the other fields' defaults come from."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model as the rest of the project knows it.
+
+    Attributes:
+        config: its configuration; the defaults are the published network.
+        build: makes the network of a configuration.
+        recipe: how the published network was trained: fields of `train` that differ from their
+            defaults.
+        rules: from our parameter names to the published ones; empty where no checkpoint is
+            published.
+        ignored: last parts of published names that hold no weights.
+    """
+
+    config: type[BaseModelConfig]
+    build: Callable[[Any], "StvsrModel"]
+    recipe: Mapping[str, object]
+    rules: tuple[Rule, ...] = ()
+    ignored: tuple[str, ...] = ()
+    name: str = field(init=False)
+
+    @property
+    def published(self) -> BaseModelConfig:
+        """The configuration of the published network."""
+        return self.config.model_validate({"name": self.name, "preset": "published"})
+
+    def __post_init__(self) -> None:
+        name = self.config.model_fields["name"].default
+        if not self.recipe:
+            raise ValueError(
+                f"{name}: registered without a recipe; say how its published network is trained, "
+                "at least `steps`"
+            )
+        object.__setattr__(self, "name", name)
 
 
 class StvsrModel(nn.Module, ABC):

@@ -16,3 +16,16 @@ def expand_preset(given: Any, presets: Mapping[str, Mapping[str, Any]]) -> Any:
     preset = given.get("preset", "published")
     known = presets.get(preset, {}) if isinstance(preset, str) else {}
     return {**known, **given}
+
+
+PUBLISHED_SCHEDULE: Mapping[str, object] = {
+    "steps": 600_000,
+    "restart_every": 150_000,
+    "warmup_steps": 0,
+    "log_every": 100,
+    "checkpoint_every": 1_000,
+    "validate_every": 5_000,
+    "validate_clips": 48,
+}
+"""What the recipes of Zooming Slow-Mo (§4.1) and STDAN (§4) have in common, and how often such a
+run is logged and saved."""

@@ -1,6 +1,6 @@
 """TrainConfig: the recipe of one training run."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from stvsr.core.config import Config, Field, field_validator, model_validator
 from stvsr.losses import Reduction
@@ -8,7 +8,7 @@ from stvsr.losses import Reduction
 CROP_MULTIPLE = 8
 """A crop's side is a multiple of this, the window of the networks' attention, in LR pixels."""
 
-_BOOKKEEPING = frozenset(
+NOT_DECIDING = frozenset(
     {
         "recipe",
         "workers",
@@ -24,36 +24,18 @@ _BOOKKEEPING = frozenset(
 """Fields that the weights do not depend on (`workers`: not beyond the rounding of sums)."""
 
 
-RECIPES: dict[str, dict[str, object]] = {
-    "small": {},
-    "stdan": {"batch_size": 18, "learning_rate": 2e-4},
-    "zooming_slowmo": {"batch_size": 24, "learning_rate": 4e-4},
-}
-"""What each recipe says otherwise than the fields' defaults, which are those of `small`."""
-
-_PUBLISHED: dict[str, object] = {
-    "steps": 600_000,
-    "restart_every": 150_000,
-    "warmup_steps": 0,
-    "log_every": 100,
-    "checkpoint_every": 1_000,
-    "validate_every": 5_000,
-    "validate_clips": 48,
-}
-"""What the published recipes have in common, and how often is looked and saved in such a run."""
-
-
 class TrainConfig(Config):
     """How a network is trained: optimizer, schedule, batch, and what is logged and kept.
 
-    A field that is left out, or null, has its recipe's value. The published recipes (STDAN, §4;
-    Zooming Slow-Mo, §4.1) average Charbonnier here; `loss_reduction: sum` is what they published,
-    which under Adam differs only where `clip_norm` cuts.
+    The defaults are the recipe `small`. In params.yaml a field that is left out, or null, has its
+    recipe's value. The published recipes average Charbonnier here; `loss_reduction: sum` is what
+    they published, which under Adam differs only where `clip_norm` cuts.
     """
 
-    recipe: Literal["small", "stdan", "zooming_slowmo"] = "small"
-    """Where fields start from: minutes on a laptop, or the published run of that network. Left
-    out of params.yaml it follows `model`: its name for the preset `published`, else `small`."""
+    recipe: str = "small"
+    """Where fields start from: `small`, minutes on a laptop, or the name of a model, whose
+    published run it is. Left out of params.yaml it follows `model`: its name for the preset
+    `published`, else `small`."""
     steps: int = Field(default=300, ge=1)
     """Optimizer steps of the whole run."""
     batch_size: int = Field(default=4, ge=1)
@@ -109,19 +91,6 @@ class TrainConfig(Config):
     """When a checkpoint cannot be written (full disk): go on with the one before, or stop. The
     last one has to be written in any case."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _expand_recipe(cls, given: Any) -> Any:
-        """Put the recipe's values under those given; null counts as not given."""
-        if not isinstance(given, dict):
-            return given
-        said = {key: value for key, value in given.items() if value is not None}
-        recipe = said.get("recipe", "small")
-        if not isinstance(recipe, str) or recipe not in RECIPES:
-            return said
-        published = {} if recipe == "small" else _PUBLISHED
-        return {**published, **RECIPES[recipe], **said}
-
     @field_validator("crop")
     @classmethod
     def _crop_is_whole_windows(cls, crop: int) -> int:
@@ -154,7 +123,7 @@ class TrainConfig(Config):
 
     def deciding(self) -> dict[str, object]:
         """The fields that decide the weights, by name: what tells one run from another."""
-        return self.model_dump(mode="json", exclude=set(_BOOKKEEPING))
+        return self.model_dump(mode="json", exclude=set(NOT_DECIDING))
 
 
 def uneven_split(batch_size: int, workers: int, accumulation: int) -> str:

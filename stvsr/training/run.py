@@ -1,4 +1,4 @@
-"""The folder of a run: what it was started with, its checkpoints and its history."""
+"""The folder of a run: its record, its checkpoints and its history."""
 
 import hashlib
 import json
@@ -7,28 +7,51 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import stvsr
+from stvsr.artifact import CodeVersion
+from stvsr.core.config import Config, Field, ValidationError
 from stvsr.core.errors import CheckpointError, TrainingError
 from stvsr.core.files import only_writer, write_text_whole
 from stvsr.training.tracker import Scalar
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-"""Version of run.json."""
+RECORD_FILE = "run.json"
+
+
+class RunRecord(Config):
+    """The content of run.json: everything that decides a run's weights, and the code it ran on."""
+
+    format: Literal[2] = 2
+    """Version of this file."""
+    parameters: dict[str, str | int | float | bool | None]
+    """By dotted name, as `flatten` makes them."""
+    code: tuple[CodeVersion, ...] = Field(min_length=1)
+    """Every code the run was trained with, the first from step 0."""
+    data_version: str = ""
+    """DVC's hash of the shards when the run began; empty where it is not known."""
+    stvsr_version: str = stvsr.__version__
+    """Version of this package when the run began."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where one run keeps its state, and the parameters that decide its weights.
+    """Where one run keeps its state, and its record.
 
     Attributes:
         path: the folder, on storage that all workers share.
-        parameters: by dotted name, as `flatten` makes them.
+        record: what decides its weights.
     """
 
     path: Path
-    parameters: Mapping[str, Scalar]
+    record: RunRecord
+
+    @property
+    def parameters(self) -> Mapping[str, Scalar]:
+        """The deciding parameters by dotted name."""
+        return self.record.parameters
 
     @property
     def checkpoints(self) -> Path:
@@ -61,7 +84,57 @@ def fingerprint(parameters: Mapping[str, Scalar]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def open_run(path: Path, parameters: Mapping[str, object], *, fresh: bool = False) -> RunFolder:
+def find_run(
+    runs: Path, stem: str, code: CodeVersion, *, continue_with_changed_code: bool = False
+) -> Path:
+    """The folder of the run with these parameters that this code trains.
+
+    It is the one whose newest code is `code`, by fingerprint; where there is none, a new folder
+    `STEM-DIGITS`, named by the code.
+
+    Args:
+        runs: folder of all runs.
+        stem: name of the run without its code: it names the deciding parameters.
+        code: the code that would train now.
+        continue_with_changed_code: take the one run of other code instead of a new folder.
+
+    Raises:
+        TrainingError: the folder's name is taken by a run that was continued with other code; or
+            there is not exactly one run to continue.
+    """
+    found = {path: _record_of(path) for path in sorted(runs.glob(f"{stem}-*"))}
+    records = {path: record for path, record in found.items() if record is not None}
+    own = runs / f"{stem}-{code.fingerprint[:8]}"
+    same = [
+        path for path, record in records.items() if record.code[-1].fingerprint == code.fingerprint
+    ]
+    if same:
+        return own if own in same else same[0]
+    if continue_with_changed_code:
+        if len(records) != 1:
+            names = ", ".join(path.name for path in records) or "none"
+            raise TrainingError(
+                f"{runs}: --continue-with-changed-code needs one run with these parameters and "
+                f"other code, found {names}; "
+                + ("move all but one away" if records else "train without that option")
+            )
+        return next(iter(records))
+    if own in records:
+        raise TrainingError(
+            f"{own}: this run began with the present code and was continued with other code; go on "
+            "with it with --continue-with-changed-code, or move it away to train anew"
+        )
+    return own
+
+
+def open_run(
+    path: Path,
+    parameters: Mapping[str, object],
+    code: CodeVersion | None = None,
+    *,
+    data_version: str = "",
+    fresh: bool = False,
+) -> RunFolder:
     """Make a run's folder, or find the one that these parameters started.
 
     Called once per command, before any worker: a worker that starts again after a fault calls
@@ -70,24 +143,48 @@ def open_run(path: Path, parameters: Mapping[str, object], *, fresh: bool = Fals
     Args:
         path: the run's folder.
         parameters: what decides the weights (seed, data, model, recipe), nested or flat.
+        code: the code that trains; the record of a run that is there keeps its own.
+        data_version: DVC's hash of the shards.
         fresh: remove the state that is there first.
 
     Raises:
         TrainingError: the folder holds a run with other parameters; the text has a line for each.
         CheckpointError: its run.json is damaged.
-        StvsrError: another process is training in it.
+        BusyError: another process is training in it.
     """
     wanted = flatten(parameters)
     with only_writer(path):
         if fresh and path.exists():
             logger.info("%s: removed, to start anew", path)
             shutil.rmtree(path)
-        if not (path / "run.json").exists():
-            content = {"format": FORMAT, "parameters": wanted}
-            write_text_whole(path / "run.json", json.dumps(content, indent=1, sort_keys=True))
+        if not (path / RECORD_FILE).exists():
+            record = RunRecord(
+                parameters=wanted, code=(code or CodeVersion(),), data_version=data_version
+            )
+            _write(path, record)
     run = read_run(path)
     _refuse_others(run, wanted)
     return run
+
+
+def continue_run(path: Path, code: CodeVersion, step: int) -> RunFolder:
+    """Record that a run resumes at `step` with other code than before.
+
+    Raises:
+        CheckpointError: there is no run, or its run.json is damaged.
+        BusyError: another process is training in it.
+    """
+    with only_writer(path):
+        record = read_run(path).record
+        if record.code[-1].fingerprint != code.fingerprint:
+            added = code.model_copy(update={"step": step})
+            record = record.model_copy(update={"code": (*record.code, added)})
+            _write(path, record)
+            logger.info(
+                "%s: code %s from step %d on, %s before",
+                path, code.fingerprint[:8], step, record.code[-2].fingerprint[:8],
+            )  # fmt: skip
+    return RunFolder(path, record)
 
 
 def read_run(path: Path) -> RunFolder:
@@ -96,24 +193,34 @@ def read_run(path: Path) -> RunFolder:
     Raises:
         CheckpointError: there is no run, or its run.json is damaged.
     """
-    file = path / "run.json"
+    file = path / RECORD_FILE
     try:
-        content = json.loads(file.read_bytes())
-        if content["format"] != FORMAT:
-            raise CheckpointError(
-                f"{file}: format {content['format']}, this version reads {FORMAT}; "
-                "use the version of stvsr that wrote it, or train with --fresh"
-            )
-        return RunFolder(path, dict(content["parameters"]))
+        return RunFolder(path, RunRecord.model_validate_json(file.read_bytes()))
     except FileNotFoundError:
         raise CheckpointError(
-            f"{file}: no such file on this machine; a run's folder must lie on storage that all "
+            f"{file}: no such file on this machine; a run's folder must be on storage that all "
             "workers share, under the same absolute path"
         ) from None
-    except (ValueError, TypeError, KeyError):
+    except (ValidationError, OSError) as error:
+        fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": ""}
+        place = ".".join(str(part) for part in fault["loc"])
+        where = f" ({place}: {fault['msg']})" if place else ""
         raise CheckpointError(
-            f"{file}: damaged; put it back, or throw the run away with --fresh"
+            f"{file}: damaged, or of another version of stvsr{where}; "
+            "put it back, use the version that wrote it, or throw the run away with --fresh"
         ) from None
+
+
+def _write(path: Path, record: RunRecord) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    write_text_whole(path / RECORD_FILE, record.model_dump_json(indent=1) + "\n")
+
+
+def _record_of(path: Path) -> RunRecord | None:
+    try:
+        return read_run(path).record
+    except CheckpointError:
+        return None
 
 
 def _refuse_others(run: RunFolder, wanted: Mapping[str, Scalar]) -> None:

@@ -6,15 +6,25 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+import stvsr as stvsr_package
 from stvsr.artifact import load_artifact
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import read_history
-from tests.support.projects import DEADLINE_S, losses, run_folder, started, stvsr, wait_for_step
+from tests.support.projects import (
+    DEADLINE_S,
+    losses,
+    run_folder,
+    started,
+    stvsr,
+    wait_for_step,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +104,104 @@ def test_a_finished_run_is_written_out_again_without_training(undisturbed: Path)
     assert code == 0, output
     assert "is at step 8, its last" in output
     assert (undisturbed / "model/weights.safetensors").read_bytes() == before
+
+
+def model_files(project: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (project / "model").iterdir()}
+
+
+def test_the_card_is_the_runs_own_record_whatever_is_checked_out_now(undisturbed: Path) -> None:
+    before = model_files(undisturbed)
+    card = json.loads(before["model.json"])
+    record = json.loads((run_folder(undisturbed) / "run.json").read_text())
+    assert card["code"] == record["code"]
+    assert card["run"] == run_folder(undisturbed).name
+    assert card["git_commit"] == record["code"][0]["git_commit"]
+    code, output = stvsr(undisturbed, "train", STVSR_GIT_COMMIT="abcdef0")
+    assert code == 0, output
+    assert model_files(undisturbed) == before
+
+
+def test_a_model_that_was_pulled_without_its_run_is_not_trained_again(
+    project: Path, undisturbed: Path
+) -> None:
+    shutil.copytree(undisturbed / "model", project / "model")
+    before = model_files(project)
+    code, output = stvsr(project, "train")
+    assert code == 0, output
+    assert "is the model of run" in output
+    assert model_files(project) == before
+    assert not (project / "runs").exists()
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Callable[[str, str], dict[str, str]]:
+    """A copy of the package with a change in losses.py, as the environment that imports it."""
+
+    def change(old: str, new: str) -> dict[str, str]:
+        package = Path(stvsr_package.__file__).parent
+        copied = tmp_path / "changed" / "stvsr"
+        shutil.copytree(package, copied, dirs_exist_ok=True)
+        text = (copied / "losses.py").read_text()
+        assert old in text
+        (copied / "losses.py").write_text(text.replace(old, new))
+        return {"PYTHONPATH": str(copied.parent)}
+
+    return change
+
+
+def test_changed_code_is_another_run_unless_it_is_said_to_continue(
+    project: Path, changed: Callable[[str, str], dict[str, str]]
+) -> None:
+    write_params(project, steps=4)
+    code, output = stvsr(project, "train")
+    assert code == 0, output
+    old, first = run_folder(project), model_files(project)
+
+    code, output = stvsr(project, "train", **changed("What keeps", "A number that keeps"))
+    assert code == 0, output
+    assert "is at step 4, its last" in output
+    assert model_files(project) == first
+
+    code, output = stvsr(project, "train", **changed("EPSILON = 1e-6", "EPSILON = 1e-2"))
+    assert code == 0, output
+    assert "starts at step 0 of 4" in output
+    second = model_files(project)
+    assert second["weights.safetensors"] != first["weights.safetensors"]
+    new_card = json.loads(second["model.json"])
+    assert new_card["run"] != old.name
+    assert read_history(old / "history.jsonl")[-1].step == 4
+    code, output = stvsr(project, "train")
+    assert code == 0, output
+    assert model_files(project) == first
+
+
+def test_a_long_run_continues_with_mended_code_and_its_card_lists_both(
+    project: Path, changed: Callable[[str, str], dict[str, str]]
+) -> None:
+    write_params(project, steps=400)
+    with started(project, "train") as process:
+        wait_for_step(project, 2)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=DEADLINE_S)
+    run = run_folder(project)
+    mended = changed("EPSILON = 1e-6", "EPSILON = 1e-2")
+    with started(project, "train", "--continue-with-changed-code", **mended) as process:
+        wait_until(
+            "the second code", lambda: len(json.loads((run / "run.json").read_text())["code"]) == 2
+        )
+        resumed = Checkpoints(run / "checkpoints").steps()[0]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=DEADLINE_S)
+    first, second = json.loads((run / "run.json").read_text())["code"]
+    assert (first["step"], second["step"]) == (0, resumed)
+    assert first["fingerprint"] != second["fingerprint"]
+    with started(project, "train", **mended) as process:
+        wait_for_step(project, resumed + 2)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=DEADLINE_S)
+    assert run_folder(project) == run
+    assert json.loads((run / "run.json").read_text())["code"] == [first, second]
 
 
 def test_a_killed_command_goes_on_and_ends_with_the_same_weights(

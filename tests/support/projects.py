@@ -67,13 +67,13 @@ def stvsr(project: Path, *arguments: str, **environment: str) -> tuple[int, str]
 
 def run_folder(project: Path) -> Path:
     """The folder of the project's only run."""
-    (folder,) = (project / "runs").glob("stdan-small-????????")
+    (folder,) = (project / "runs").glob("stdan-small-????????-????????")
     return folder
 
 
 def newest_step(project: Path) -> int:
     """Step of the run's newest checkpoint; 0 where there is none."""
-    folders = list((project / "runs").glob("stdan-small-????????/checkpoints"))
+    folders = list((project / "runs").glob("stdan-small-????????-????????/checkpoints"))
     return next(iter(Checkpoints(folders[0]).steps()), 0) if folders else 0
 
 

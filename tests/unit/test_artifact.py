@@ -114,7 +114,7 @@ def test_a_card_that_is_no_json_is_refused(artifact):
 
 def test_a_card_of_a_later_format_is_refused_by_its_key(artifact):
     file = artifact / "model.json"
-    file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
+    file.write_text(file.read_text().replace('"format": 2', '"format": 3'))
     refuses(artifact, "model.json: format:", "another version of stvsr")
 
 

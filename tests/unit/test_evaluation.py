@@ -21,7 +21,7 @@ from stvsr.evaluation.scores import (
     median_gain_clip,
     read_scores,
 )
-from stvsr.models import Trilinear, upscale_trilinear
+from stvsr.models import BicubicLinear, upscale_bicubic_linear
 from tests.support.models import write_tiny_artifact
 
 
@@ -33,8 +33,8 @@ def frame(clip: str = "00001/0001", number: int = 1, psnr_y: float = 30.0, **cha
         "kind": "input" if number % 2 else "interpolated",
         "psnr_y": psnr_y,
         "ssim_y": 0.9,
-        "trilinear_psnr_y": 29.0,
-        "trilinear_ssim_y": 0.8,
+        "bicubic_linear_psnr_y": 29.0,
+        "bicubic_linear_ssim_y": 0.8,
     }
     return FrameScore(**{**facts, **changes})
 
@@ -86,14 +86,14 @@ def test_input_and_interpolated_frames_are_kept_apart() -> None:
 
 
 def test_a_frame_that_one_method_reproduces_exactly_counts_for_neither() -> None:
-    frames = [frame(number=1, psnr_y=math.inf, trilinear_psnr_y=50.0), frame(number=3)]
+    frames = [frame(number=1, psnr_y=math.inf, bicubic_linear_psnr_y=50.0), frame(number=3)]
     compared = compare(frames)
     assert compared.network.psnr_y == pytest.approx(30.0)
-    assert compared.trilinear.psnr_y == pytest.approx(29.0)
+    assert compared.bicubic_linear.psnr_y == pytest.approx(29.0)
 
 
 def test_a_group_without_a_finite_frame_has_no_score() -> None:
-    compared = compare([frame(psnr_y=math.inf, trilinear_psnr_y=math.inf)])
+    compared = compare([frame(psnr_y=math.inf, bicubic_linear_psnr_y=math.inf)])
     assert compared.network.psnr_y is None
     assert compared.gain_psnr_y is None
 
@@ -118,10 +118,10 @@ def test_the_lower_of_two_middle_clips_is_shown() -> None:
 
 def test_the_baseline_against_itself_gains_nothing() -> None:
     clip = moving_clip()
-    frames = score_frames(Trilinear(), [clip], {"00001/0001": "slow"})
+    frames = score_frames(BicubicLinear(), [clip], {"00001/0001": "slow"})
     assert [one.frame for one in frames] == [1, 2, 3, 4, 5, 6, 7]
     assert [one.kind[:5] for one in frames] == ["input", "inter"] * 3 + ["input"]
-    assert all(one.psnr_y == one.trilinear_psnr_y for one in frames)
+    assert all(one.psnr_y == one.bicubic_linear_psnr_y for one in frames)
 
 
 def test_a_perfect_network_has_infinite_psnr_and_ssim_one() -> None:
@@ -151,19 +151,19 @@ def test_the_crop_lies_where_detail_moves() -> None:
 
 
 def test_strips_of_small_frames_show_what_is_there() -> None:
-    strips = cut_strips(Trilinear(), moving_clip(size=48), size=112)
+    strips = cut_strips(BicubicLinear(), moving_clip(size=48), size=112)
     assert strips.crop.size == 48
     assert len(strips.input_panels) == len(PANELS)
     assert strips.input_panels[0].shape == (3, 48, 48)
 
 
-def test_panels_are_input_trilinear_network_and_truth() -> None:
+def test_panels_are_input_bicubic_linear_network_and_truth() -> None:
     clip = moving_clip(size=48)
     strips = cut_strips(Perfect(clip.hr_clip), clip, size=48)
-    enlarged, trilinear, network, truth = strips.interpolated_panels
-    expected = upscale_trilinear(clip.lr_clip)[0, 3].clamp(0, 1).mul(255).round()
+    enlarged, baseline, network, truth = strips.interpolated_panels
+    expected = upscale_bicubic_linear(clip.lr_clip)[0, 3].clamp(0, 1).mul(255).round()
     assert strips.interpolated_frame == 4
-    assert torch.equal(trilinear.float(), expected)
+    assert torch.equal(baseline.float(), expected)
     assert torch.equal(network, truth)
     assert torch.equal(truth.float(), clip.hr_clip[0, 3].mul(255).round())
     assert torch.equal(enlarged[:, ::4, ::4], enlarged[:, 3::4, 3::4])
@@ -171,8 +171,8 @@ def test_panels_are_input_trilinear_network_and_truth() -> None:
 
 def test_pictures_are_png_files() -> None:
     clip = moving_clip()
-    strips = cut_strips(Trilinear(), clip, 32)
-    for png in (strip_png(strips.input_panels), before_after(Trilinear(), clip)):
+    strips = cut_strips(BicubicLinear(), clip, 32)
+    for png in (strip_png(strips.input_panels), before_after(BicubicLinear(), clip)):
         assert png.startswith(b"\x89PNG\r\n")
 
 
@@ -191,7 +191,7 @@ def test_evaluation_writes_scores_tables_and_pictures(
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["clips"] == 3
     every = scores.groups["all"].all
-    assert metrics["gain_psnr_y"] == every.network.psnr_y - every.trilinear.psnr_y
+    assert metrics["gain_psnr_y"] == every.network.psnr_y - every.bicubic_linear.psnr_y
     assert len(list(csv.DictReader((out / "clips.csv").open()))) == 3
     assert len(list(csv.DictReader((out / "frames.csv").open()))) == 21
     assert len(list(csv.DictReader((out / "positions.csv").open()))) == 7

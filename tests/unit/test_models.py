@@ -11,18 +11,19 @@ from torch import Tensor
 from stvsr.core.config import ValidationError
 from stvsr.core.errors import InputError
 from stvsr.models import (
+    BicubicLinear,
     ModelConfig,
     StdanConfig,
     StvsrModel,
-    Trilinear,
     ZoomingSlowMoConfig,
     build_model,
-    upscale_trilinear,
+    upscale_bicubic_linear,
 )
+from stvsr.models.base import ModelEntry
 from stvsr.models.layers import parts, swin
 from stvsr.models.layers.frames import interleave
 from stvsr.models.layers.recompute import KEPT_NUMBERS
-from stvsr.models.stdan import stdfa
+from stvsr.models.stdan import Stdan, stdfa
 
 TINY_STDAN = StdanConfig(
     channels=8,
@@ -162,29 +163,29 @@ def test_bf16_weights_and_autocast_stay_near_float32(model: str) -> None:
 def test_a_network_with_the_global_skip_starts_as_the_baseline(model: str) -> None:
     net = network(TINY[model].model_copy(update={"global_skip": True}))
     frames = clip(1, 3, 3, 10, 9)
-    torch.testing.assert_close(net(frames), upscale_trilinear_padded(frames, net.size_multiple))
+    torch.testing.assert_close(net(frames), bicubic_linear_padded(frames, net.size_multiple))
 
 
-def upscale_trilinear_padded(frames: Tensor, multiple: int) -> Tensor:
+def bicubic_linear_padded(frames: Tensor, multiple: int) -> Tensor:
     H, W = frames.shape[-2:]
     padded = torch.nn.functional.pad(
         frames.flatten(0, 1), (0, -W % multiple, 0, -H % multiple), mode="replicate"
     ).unflatten(0, frames.shape[:2])
-    return upscale_trilinear(padded)[..., : 4 * H, : 4 * W]
+    return upscale_bicubic_linear(padded)[..., : 4 * H, : 4 * W]
 
 
 def test_the_baseline_keeps_constants_and_means_neighbours() -> None:
     still = torch.full((1, 3, 3, 5, 6), 0.25)
-    torch.testing.assert_close(Trilinear()(still), torch.full((1, 5, 3, 20, 24), 0.25))
-    out = Trilinear()(clip(2, 3, 3, 5, 6))
+    torch.testing.assert_close(BicubicLinear()(still), torch.full((1, 5, 3, 20, 24), 0.25))
+    out = BicubicLinear()(clip(2, 3, 3, 5, 6))
     torch.testing.assert_close(out[:, 1], (out[:, 0] + out[:, 2]) / 2)
 
 
 @pytest.mark.parametrize("dimension", [-1, -2, 1], ids=["mirrored", "upside down", "reversed"])
 def test_the_baseline_turned_in_is_turned_out(dimension: int) -> None:
     frames = clip(1, 4, 3, 6, 9)
-    turned = Trilinear()(frames.flip(dimension)).flip(dimension)
-    torch.testing.assert_close(turned, Trilinear()(frames))
+    turned = BicubicLinear()(frames.flip(dimension)).flip(dimension)
+    torch.testing.assert_close(turned, BicubicLinear()(frames))
 
 
 def test_aggregation_reversed_in_is_reversed_out() -> None:
@@ -298,8 +299,13 @@ def test_what_is_kept_or_computed_again_changes_nothing(
     ],
     ids=["channels", "one frame", "uint8", "dimensions", "empty", "NaN"],
 )
-@pytest.mark.parametrize("model", ["trilinear", *TINY])
+@pytest.mark.parametrize("model", ["bicubic_linear", *TINY])
 def test_a_clip_that_is_none_is_refused(model: str, lr_clip: Tensor, message: str) -> None:
-    net = Trilinear() if model == "trilinear" else network(TINY[model])
+    net = BicubicLinear() if model == "bicubic_linear" else network(TINY[model])
     with pytest.raises(InputError, match=message):
         net(lr_clip)
+
+
+def test_a_model_without_a_recipe_is_refused_by_name():
+    with pytest.raises(ValueError, match="stdan: registered without a recipe"):
+        ModelEntry(config=StdanConfig, build=Stdan, recipe={})

@@ -101,3 +101,32 @@ def test_the_recipe_follows_the_models_preset_unless_it_is_named(model, recipe):
     assert parse_params({"model": model}, "here").train.recipe == recipe
     named = parse_params({"model": model, "train": {"recipe": "small", "steps": 5}}, "here")
     assert (named.train.recipe, named.train.steps) == ("small", 5)
+
+
+def train_of(**train):
+    return parse_params({"train": train}, "here").train
+
+
+def test_a_published_recipe_is_what_was_published_but_for_what_is_said():
+    stdan = train_of(recipe="stdan", steps=None, workers=6)
+    assert (stdan.steps, stdan.batch_size, stdan.crop) == (600_000, 18, 32)
+    assert (stdan.learning_rate, stdan.min_learning_rate) == (2e-4, 1e-7)
+    assert (stdan.restart_every, stdan.warmup_steps) == (150_000, 0)
+    assert (stdan.beta1, stdan.beta2) == (0.9, 0.99)
+    assert train_of(recipe="zooming_slowmo", workers=4).learning_rate == 4e-4
+    assert train_of(recipe="zooming_slowmo", batch_size=6).batch_size == 6
+
+
+def test_a_recipe_decides_by_its_values_alone():
+    spelt_out = train_of(recipe="stdan").deciding()
+    assert train_of(recipe="small", **spelt_out).deciding() == spelt_out
+
+
+def test_a_recipe_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(ParamsError, match=r"train\.recipe: found 'sgd'; allowed: small, stdan"):
+        train_of(recipe="sgd")
+
+
+def test_an_unknown_key_is_refused_even_if_it_holds_nothing():
+    with pytest.raises(ParamsError, match=r"train\.600: found an unknown key"):
+        train_of(**{"600": None})

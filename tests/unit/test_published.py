@@ -17,7 +17,7 @@ from stvsr.published import PUBLISHED, export_checkpoint, import_checkpoint, pub
 def write_checkpoint(path: Path, model: str = "stdan", prefix: str = "") -> dict[str, Tensor]:
     """A checkpoint as the published code writes one, buffers included."""
     torch.manual_seed(0)
-    config = PUBLISHED[model].config
+    config = PUBLISHED[model].published
     weights = published_weights(build_model(config), config)
     buffers = {f"{prefix}a.{name}": torch.zeros(3) for name in PUBLISHED[model].ignored}
     torch.save({prefix + name: tensor for name, tensor in weights.items()} | buffers, path)
@@ -41,7 +41,7 @@ def test_an_imported_checkpoint_is_a_model_artifact(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "in.pth")
     import_checkpoint("stdan", tmp_path / "in.pth", tmp_path / "artifact")
     network, card = load_artifact(tmp_path / "artifact")
-    assert card.model == PUBLISHED["stdan"].config
+    assert card.model == PUBLISHED["stdan"].published
     assert network(torch.rand(1, 2, 3, 8, 8)).shape == (1, 3, 3, 32, 32)
 
 

@@ -40,10 +40,10 @@ class References(HTMLParser):
         self.found += [value for key, value in attrs if key in ("src", "href", "xlink:href")]
 
 
-def compared(network: float | None, trilinear: float | None) -> Comparison:
+def compared(network: float | None, baseline: float | None) -> Comparison:
     return Comparison(
         network=Quality(psnr_y=network, ssim_y=0.91),
-        trilinear=Quality(psnr_y=trilinear, ssim_y=0.9),
+        bicubic_linear=Quality(psnr_y=baseline, ssim_y=0.9),
     )
 
 
@@ -90,7 +90,7 @@ def line(tmp_path: Path) -> Path:
         for kind in ("input", "interpolated"):
             (strips / f"{motion}_{kind}.png").write_bytes(b"\x89PNG " + motion.encode())
     (tmp_path / "evaluation" / "positions.csv").write_text(
-        "frame,kind,psnr_y,trilinear_psnr_y\n1,input,31,30\n2,interpolated,29,28\n"
+        "frame,kind,psnr_y,bicubic_linear_psnr_y\n1,input,31,30\n2,interpolated,29,28\n"
     )
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "history.csv").write_text(HISTORY)
@@ -122,13 +122,13 @@ def test_the_table_has_every_group_and_kind_of_frame(line: Path) -> None:
     assert re.findall(r"rowgroup\">(\w+)", table) == ["All", "Slow", "Fast"]
     assert table.count("<tr class=") == 9
     assert '<td class="gain up">+2.00</td>' in table
-    assert '<td class="gain down">&minus;0.50</td>' in table
+    assert '<td class="gain down">\N{MINUS SIGN}0.50</td>' in table
 
 
 def test_a_missing_score_is_a_dash(line: Path) -> None:
     empty = compared(None, None)
     nothing = GroupScores(clips=1, all=empty, input=empty, interpolated=empty)
-    assert '<td class="gain ">&ndash;</td>' in report_of(line, groups={"all": nothing})
+    assert '<td class="gain ">\N{EN DASH}</td>' in report_of(line, groups={"all": nothing})
 
 
 def test_what_a_run_is_called_cannot_break_the_page(line: Path) -> None:
@@ -209,7 +209,7 @@ def test_tick_labels_have_the_digits_that_tell_them_apart() -> None:
 def test_a_chart_is_well_formed_and_names_its_axes_and_curves() -> None:
     series = [
         Series("a & b", "network", [(0, 1.0), (10, 2.0)]),
-        Series("never measured", "trilinear", []),
+        Series("never measured", "bicubic-linear", []),
     ]
     chart = ElementTree.fromstring(line_chart("Title", series, "step", "PSNR-Y in dB"))
     texts = [element.text for element in chart.iter("text")]

@@ -70,21 +70,6 @@ def test_values_outside_their_range_and_unknown_keys_are_refused(fields):
     refuses(next(iter(fields)), **fields)
 
 
-def test_a_published_recipe_is_what_was_published_but_for_what_is_said():
-    stdan = TrainConfig(recipe="stdan", steps=None, workers=6)
-    assert (stdan.steps, stdan.batch_size, stdan.crop) == (600_000, 18, 32)
-    assert (stdan.learning_rate, stdan.min_learning_rate) == (2e-4, 1e-7)
-    assert (stdan.restart_every, stdan.warmup_steps) == (150_000, 0)
-    assert (stdan.beta1, stdan.beta2) == (0.9, 0.99)
-    assert TrainConfig(recipe="zooming_slowmo").learning_rate == 4e-4
-    assert TrainConfig(recipe="zooming_slowmo", batch_size=6).batch_size == 6
-
-
-def test_a_recipe_decides_by_its_values_alone():
-    spelt_out = TrainConfig(recipe="stdan").deciding()
-    assert TrainConfig(recipe="small", **spelt_out).deciding() == spelt_out
-
-
 def test_what_is_only_logged_or_kept_does_not_decide_the_weights():
     plain = TrainConfig().deciding()
     assert (

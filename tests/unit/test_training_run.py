@@ -2,9 +2,17 @@ import json
 
 import pytest
 
+from stvsr.artifact import CodeVersion
 from stvsr.core.errors import CheckpointError, StvsrError, TrainingError
 from stvsr.core.files import only_writer
-from stvsr.training.run import fingerprint, flatten, open_run, read_run
+from stvsr.training.run import (
+    continue_run,
+    find_run,
+    fingerprint,
+    flatten,
+    open_run,
+    read_run,
+)
 
 PARAMETERS = {"seed": 0, "model": {"name": "stdan", "k": 3}, "train": {"learning_rate": 2e-4}}
 
@@ -64,3 +72,56 @@ def test_a_damaged_run_file_is_refused(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"run\.json: damaged"):
         read_run(tmp_path)
+
+
+# --- the code of a run
+
+OLD = CodeVersion(fingerprint="a" * 16, git_commit="1111111")
+NEW = CodeVersion(fingerprint="b" * 16, git_commit="2222222")
+
+
+def started(runs, code, **kept):
+    return open_run(find_run(runs, "stdan-small-12345678", code, **kept), PARAMETERS, code)
+
+
+def test_other_code_is_another_run_and_the_old_one_stays(tmp_path):
+    old, new = started(tmp_path, OLD), started(tmp_path, NEW)
+    assert [old.path.name, new.path.name] == [
+        "stdan-small-12345678-aaaaaaaa",
+        "stdan-small-12345678-bbbbbbbb",
+    ]
+    assert read_run(old.path).record.code == (OLD,)
+    assert started(tmp_path, OLD) == old
+
+
+def test_another_commit_of_the_same_code_is_the_same_run_with_its_first_commit(tmp_path):
+    begun = started(tmp_path, OLD)
+    again = started(tmp_path, OLD.model_copy(update={"git_commit": "3333333"}))
+    assert again == begun
+    assert again.record.code[0].git_commit == "1111111"
+
+
+def test_a_run_continued_with_changed_code_lists_both_with_the_step_and_is_found_again(tmp_path):
+    path = started(tmp_path, OLD).path
+    found = find_run(tmp_path, "stdan-small-12345678", NEW, continue_with_changed_code=True)
+    assert found == path
+    record = continue_run(found, NEW, 40).record
+    assert record.code == (OLD, NEW.model_copy(update={"step": 40}))
+    assert find_run(tmp_path, "stdan-small-12345678", NEW) == path
+    assert continue_run(path, NEW, 50).record == record
+    assert read_run(path).record == record
+
+
+def test_the_first_code_does_not_silently_train_a_run_that_other_code_continued(tmp_path):
+    continue_run(started(tmp_path, OLD).path, NEW, 40)
+    with pytest.raises(TrainingError, match=r"continued with other code; .*--continue-with-chan"):
+        find_run(tmp_path, "stdan-small-12345678", OLD)
+
+
+def test_there_must_be_one_run_to_continue(tmp_path):
+    with pytest.raises(TrainingError, match="found none; train without that option"):
+        find_run(tmp_path, "stdan-small-12345678", NEW, continue_with_changed_code=True)
+    started(tmp_path, OLD)
+    started(tmp_path, CodeVersion(fingerprint="c" * 16))
+    with pytest.raises(TrainingError, match=r"aaaaaaaa, .*cccccccc; move all but one away"):
+        find_run(tmp_path, "stdan-small-12345678", NEW, continue_with_changed_code=True)

@@ -36,6 +36,15 @@ __all__ = ["ClipRecord", "IndexConfig", "build_index", "read_manifest", "read_ro
 
 logger = logging.getLogger(__name__)
 
+NOT_DECIDING = (
+    "stvsr.core.errors",
+    "stvsr.core.files",
+    "stvsr.core.fingerprint",
+    "stvsr.core.progress",
+    "stvsr.core.workers",
+)
+"""Modules that this one imports and on which an index does not depend."""
+
 CLIPS_PER_WORKER = 16
 """For fewer clips than this another process takes longer to start than it saves."""
 

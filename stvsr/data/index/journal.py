@@ -8,10 +8,12 @@ from typing import TextIO
 
 import cv2
 
-from stvsr.core.files import sha256_of
-from stvsr.data.clips import png
-from stvsr.data.index import inspection as judge
+from stvsr.core.fingerprint import code_fingerprint
+from stvsr.data.index import inspection
 from stvsr.data.index.inspection import Limits, Verdict
+
+NOT_DECIDING = ("stvsr.core.errors", "stvsr.core.files", "stvsr.core.fingerprint")
+"""Modules on which the result of an inspection does not depend."""
 
 
 class VerdictJournal:
@@ -84,6 +86,6 @@ def _parsed(line: bytes) -> object:
 
 
 def _code() -> str:
-    """What judges: hashes of its source files, and the version of what measures the motion."""
-    files = [Path(module.__file__ or "") for module in (judge, png)]
-    return " ".join([*(sha256_of(file)[:16] for file in files), cv2.__version__])
+    """The code that inspects clips, and the version of the library that measures their motion."""
+    code = code_fingerprint([inspection.__name__], without=NOT_DECIDING)
+    return f"{code} {cv2.__version__}"

@@ -56,11 +56,12 @@ __all__ = ["ShardSet", "ShardTask", "ShardsConfig", "build_shard", "plan_shards"
 NOT_DECIDING = (
     "stvsr.core.errors",
     "stvsr.core.files",
+    "stvsr.core.fingerprint",
     "stvsr.core.progress",
     "stvsr.core.workers",
     "stvsr.data.shards.read",
 )
-"""Modules on which a shard's bytes do not depend."""
+"""Modules that this one imports and on which a shard's bytes do not depend."""
 
 BUFFER = 2**18
 """Bytes gathered for a write: the tar comes in pieces of 10 KiB."""

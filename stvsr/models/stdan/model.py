@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvsr.models.base import StvsrModel
+from stvsr.models.bicubic_linear import upscale_bicubic_linear
 from stvsr.models.layers.frames import as_clip, interleave
 from stvsr.models.layers.interpolation import DeformableInterpolation
 from stvsr.models.layers.parts import by_bands, by_images
@@ -13,7 +14,6 @@ from stvsr.models.layers.upsampling import DoubleSize
 from stvsr.models.stdan.config import StdanConfig
 from stvsr.models.stdan.lstfi import LSTFI
 from stvsr.models.stdan.stdfa import STDFA, DeformedPoints, FixedPoints
-from stvsr.models.trilinear import upscale_trilinear
 
 
 class Stdan(StvsrModel):
@@ -43,7 +43,7 @@ class Stdan(StvsrModel):
         frames = interleave(frames, self.interpolation(frames))
         frames = self.aggregation(frames)
         sr_clip = self.reconstruct(frames)
-        return sr_clip + upscale_trilinear(lr_clip) if self.global_skip else sr_clip
+        return sr_clip + upscale_bicubic_linear(lr_clip) if self.global_skip else sr_clip
 
     def extract(self, lr_clip: Tensor) -> Tensor:
         """Features (B, N, C, H, W) of each input frame."""

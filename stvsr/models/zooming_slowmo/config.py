@@ -2,7 +2,8 @@
 
 from typing import Any, Literal, Self
 
-from stvsr.core.config import Config, Field, model_validator
+from stvsr.core.config import Field, model_validator
+from stvsr.models.base import BaseModelConfig
 from stvsr.models.presets import expand_preset
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -18,7 +19,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 """What each preset sets; what it leaves out has the field's default, the published value."""
 
 
-class ZoomingSlowMoConfig(Config):
+class ZoomingSlowMoConfig(BaseModelConfig):
     """A Zooming Slow-Mo's architecture. `preset` fills in the fields that are not given."""
 
     name: Literal["zooming_slowmo"] = "zooming_slowmo"
@@ -52,8 +53,8 @@ class ZoomingSlowMoConfig(Config):
     """Whether the memory also runs over the reversed sequence (off in ablations c and d)."""
 
     global_skip: bool = False
-    """Whether the network adds to the trilinear upscaling of its input (then its last convolution
-    starts at zero) instead of making the whole picture."""
+    """Add the network's output to the bicubic+linear upscaling of its input (its last convolution
+    then starts at zero) instead of making the whole picture."""
 
     @model_validator(mode="before")
     @classmethod

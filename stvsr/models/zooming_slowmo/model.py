@@ -5,13 +5,13 @@ import math
 from torch import Tensor, nn
 
 from stvsr.models.base import StvsrModel
+from stvsr.models.bicubic_linear import upscale_bicubic_linear
 from stvsr.models.layers.frames import as_clip, interleave
 from stvsr.models.layers.interpolation import Blending, DeformableInterpolation
 from stvsr.models.layers.parts import by_bands, by_images
 from stvsr.models.layers.pcd import DeformableConv2d, conv3x3, lrelu, zero_conv3x3
 from stvsr.models.layers.residual import residual_blocks
 from stvsr.models.layers.upsampling import DoubleSize
-from stvsr.models.trilinear import upscale_trilinear
 from stvsr.models.zooming_slowmo.config import ZoomingSlowMoConfig
 from stvsr.models.zooming_slowmo.conv_lstm import Bidirectional, DeformableConvLstm, PlainConvLstm
 
@@ -42,7 +42,7 @@ class ZoomingSlowMo(StvsrModel):
         frames = interleave(frames, self.interpolation(frames))
         frames = self.aggregation(frames)
         sr_clip = self.reconstruct(frames)
-        return sr_clip + upscale_trilinear(lr_clip) if self.global_skip else sr_clip
+        return sr_clip + upscale_bicubic_linear(lr_clip) if self.global_skip else sr_clip
 
     def extract(self, lr_clip: Tensor) -> Tensor:
         """Features (B, N, C, H, W) of each input frame."""

@@ -9,7 +9,7 @@ from stvsr.models.base import StvsrModel
 from stvsr.models.layers.frames import as_clip, interleave
 
 
-def upscale_trilinear(lr_clip: Tensor) -> Tensor:
+def upscale_bicubic_linear(lr_clip: Tensor) -> Tensor:
     """Upscale each frame by Keys' cubic (a = -0.5) and put the mean of neighbours in the gaps.
 
     Args:
@@ -29,9 +29,9 @@ def upscale_trilinear(lr_clip: Tensor) -> Tensor:
     return interleave(clip, (clip[:, :-1] + clip[:, 1:]) / 2)
 
 
-class Trilinear(StvsrModel):
-    """`upscale_trilinear` behind the door of a model; it has no parameters."""
+class BicubicLinear(StvsrModel):
+    """`upscale_bicubic_linear` behind the door of a model; it has no parameters."""
 
     def super_resolve(self, lr_clip: Tensor) -> Tensor:
-        """See `upscale_trilinear`."""
-        return upscale_trilinear(lr_clip)
+        """See `upscale_bicubic_linear`."""
+        return upscale_bicubic_linear(lr_clip)
