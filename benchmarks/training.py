@@ -23,7 +23,6 @@ from datetime import date
 from pathlib import Path
 
 import torch
-import yaml
 
 from stvsr.losses import charbonnier
 from stvsr.models import StdanConfig, build_model
@@ -97,7 +96,7 @@ def make_shards(project: Path, options: argparse.Namespace) -> None:
             "validate_every": 0,
         },
     }
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    (project / "params.yaml").write_text(json.dumps(params))
     for verb in (["source"], ["index"], ["shard", "train"], ["shard", "test"]):
         subprocess.run([sys.executable, "-m", "stvsr.cli", *verb], cwd=project, check=True)
 

@@ -20,10 +20,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, cast
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipelines.overrides import Value, overridden
-from pipelines.process_tree import run_leashed
+from pipelines.process_tree import run_supervised
 from stvsr.cli import TELEMETRY_OFF
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
 from stvsr.core.files import only_writer
@@ -119,12 +120,12 @@ def data_version(stage: str, project: Path) -> str:
     """
     lock = project / "dvc.lock"
     try:
-        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+        stages = YAML(typ="safe", pure=True).load(lock.read_text(encoding="utf-8"))["stages"]
         outs = stages[stage]["outs"] if stage in stages else []
         hashes = [str(out["md5"]) for out in outs]
     except FileNotFoundError:
         raise StvsrError(f"{lock}: no such file; run `dvc repro {stage}` first") from None
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+    except (YAMLError, KeyError, TypeError, UnicodeDecodeError):
         raise StvsrError(f"{lock}: not a lock file of DVC; restore it from git") from None
     if len(hashes) != 1:
         raise StvsrError(
@@ -208,7 +209,7 @@ def _supervise(order: _Order, let_go: threading.Event) -> int:
     environment["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     command = [str(programs / "dvc"), "repro", *order.targets]
     with _only_run(project), overridden(project, order.overrides, environment):
-        return run_leashed(command, project, environment, let_go, order.save_s)
+        return run_supervised(command, project, environment, let_go, order.save_s)
 
 
 @contextlib.contextmanager

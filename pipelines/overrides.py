@@ -1,9 +1,10 @@
-"""Parameters of one run alone: they stand in params.yaml while the run lasts, and leave with it.
+"""Parameters of one run: they are in params.yaml while the run lasts, and leave it at its end.
 
 `dvc exp run -S` would leave them in params.yaml for the next run, scheduled or not, to train
 with; it also unstages what the user has staged, and needs a commit.
 """
 
+import io
 import logging
 import os
 import subprocess
@@ -12,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from stvsr.core.errors import ParamsError
 from stvsr.core.files import write_bytes_whole
@@ -27,7 +29,7 @@ Value = str | int | float | bool
 def overridden(
     project: Path, overrides: Mapping[str, Value], environment: Mapping[str, str]
 ) -> Iterator[None]:
-    """Let params.yaml say `overrides` inside the block, and what it said before afterwards.
+    """Put `overrides` into params.yaml inside the block, and its former bytes back afterwards.
 
     What a killed process could not undo, the next call undoes; an edit made meanwhile stays.
 
@@ -79,8 +81,8 @@ def _read(params: Path) -> bytes:
 def _merged(original: bytes, overrides: Mapping[str, Value], params: Path) -> bytes:
     """The parameters with `overrides` in them, as YAML; whether they are known is checked later."""
     try:
-        tree = yaml.safe_load(original) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        tree = _yaml().load(original) or {}
+    except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{params}: not valid YAML: {' '.join(str(error).split())}") from None
     for key, value in overrides.items():
         *sections, name = key.split(".")
@@ -95,8 +97,17 @@ def _merged(original: bytes, overrides: Mapping[str, Value], params: Path) -> by
             raise ParamsError(f"{params}: {key}: there is no section to hold {name}")
         here[name] = value
     notice = f"# For the run of process {os.getpid()} alone: what stood here returns at its end.\n"
-    merged: bytes = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, encoding="utf-8")
-    return notice.encode() + merged
+    merged = io.BytesIO()
+    _yaml().dump(tree, merged)
+    return notice.encode() + merged.getvalue()
+
+
+def _yaml() -> YAML:
+    """The reader and writer that keeps comments, order and layout."""
+    yaml = YAML(typ="rt", pure=True)
+    yaml.width = 4096
+    yaml.preserve_quotes = True
+    return yaml
 
 
 def _check(project: Path, environment: Mapping[str, str]) -> None:

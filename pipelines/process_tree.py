@@ -19,7 +19,7 @@ _LEFTOVERS_GRACE_S = 3.0
 """Seconds that what a command or a stage left running gets to leave, once that has ended."""
 
 
-def run_leashed(
+def run_supervised(
     command: Sequence[str],
     cwd: Path,
     environment: Mapping[str, str],
@@ -54,7 +54,7 @@ def run_leashed(
             if let_go.wait(0.1):
                 _stop(psutil.Process(scheduler.pid), grace_s)
         _end_descendants()
-        _bury_orphans()
+        _reap_orphans()
         pump.join()
         return scheduler.returncode
 
@@ -71,7 +71,7 @@ def _adopt_orphans() -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _bury_orphans() -> None:
+def _reap_orphans() -> None:
     """Collect the exit codes of adopted processes, which would stay zombies in a container."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG) != (0, 0):

@@ -1,26 +1,23 @@
 """`stvsr`: one verb per job, each of which calls one function; heavy imports wait in the verb."""
 
-import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Any, Literal
 
-from stvsr.core.errors import LeaveAtOnceError, StvsrError
+import typer
+
+from stvsr.core.errors import RESUME, RESUME_WITHOUT_FRESH, LeaveAtOnceError, StvsrError
 from stvsr.core.files import only_writer
 from stvsr.core.log import set_up_logging
-
-if TYPE_CHECKING:
-    from stvsr.params import Params
 
 QUIET_WAITING = {"OMP_WAIT_POLICY": "passive"}
 """Threads that wait for each other sleep: on a shared core, spinning costs many times the work."""
 
-Verb = Callable[[argparse.Namespace], None]
-
 SHARD_SETS = ("data/shards/train", "data/shards/test")
-"""The sets that `stvsr shard` writes unless told otherwise."""
+"""The sets that `stvsr shard` writes unless `--out` names another folder."""
 
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "1",
@@ -29,367 +26,429 @@ TELEMETRY_OFF = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-"""What every entry point sets before a library that would call home is imported."""
+"""Variables that every entry point sets before a library that would call home is imported."""
+
+
+def _group(help_: str = "", epilog: str = "") -> typer.Typer:
+    return typer.Typer(
+        help=help_,
+        epilog=epilog,
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
+app = _group(
+    "Space-time video super-resolution: clips to shards, shards to a trained network, a network to "
+    "a report and a registered model.",
+    "The stages read params.yaml and are usually run, in their order, by `dvc repro`.",
+)
+shards_app = _group("Verify sets of shards, or show what is in one.")
+track_app = _group("Bring MLflow up to date.")
+app.add_typer(shards_app, name="shards")
+app.add_typer(track_app, name="track")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit status: 0 done, 1 refused, 2 misused, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    """Run one verb; return the exit status: 0 done, 1 refused, 130 interrupted.
+
+    Raises:
+        SystemExit: the arguments are misused (status 2).
+    """
+    try:
+        app(args=list(arguments) if arguments is not None else None, prog_name="stvsr")
+    except SystemExit as end:
+        if end.code == 2:
+            raise
+        return int(end.code or 0)
+    return 0
+
+
+Verb = Callable[..., None]
+
+
+def verb(name: str, group: typer.Typer = app, *, shown: str = "") -> Callable[[Verb], Verb]:
+    """Register a function as a verb; whatever a user can act on becomes one line and a status.
+
+    Args:
+        name: the verb's word.
+        group: where it is registered.
+        shown: the verb as its lines name it, where that is another word.
+    """
+
+    def register(run: Verb) -> Verb:
+        @functools.wraps(run)
+        def guarded(*arguments: Any, **options: Any) -> None:
+            status = _run(shown or name, functools.partial(run, *arguments, **options), options)
+            if status:
+                raise typer.Exit(status)
+
+        group.command(name)(guarded)
+        return guarded
+
+    return register
+
+
+def _run(name: str, run: Callable[[], None], options: dict[str, Any]) -> int:
     for key, value in (TELEMETRY_OFF | QUIET_WAITING).items():
         os.environ.setdefault(key, value)
     set_up_logging()
+    fresh = bool(options.get("fresh"))
     try:
-        options.run(options)
+        run()
     except LeaveAtOnceError as error:
-        _refuse(options.verb, _without_fresh(options, str(error)))
+        _refuse(name, error.message(fresh=fresh))
         sys.stderr.flush()
         os._exit(error.status)
     except StvsrError as error:
-        return _refuse(options.verb, _without_fresh(options, str(error)))
+        return _refuse(name, error.message(fresh=fresh))
     except KeyboardInterrupt:
-        text = _without_fresh(options, "interrupted; run the same command again to go on")
-        _refuse(options.verb, text)
+        _refuse(name, f"interrupted; {RESUME_WITHOUT_FRESH if fresh else RESUME}")
         return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     except OSError as error:
-        subject = error.filename or getattr(options, "out", "a file")
-        reason = error.strerror or str(error)
+        subject = error.filename or options.get("out") or "a file"
         remedy = "free some space or make the folder writable, and run the same command again"
-        return _refuse(options.verb, f"{subject}: {reason}; {remedy}")
+        return _refuse(name, f"{subject}: {error.strerror or error}; {remedy}")
     return 0
 
 
-def _refuse(verb: str, text: str) -> int:
+def _refuse(name: str, text: str) -> int:
     for line in text.splitlines():
-        sys.stderr.write(f"stvsr {verb}: {line}\n")
+        sys.stderr.write(f"stvsr {name}: {line}\n")
     return 1
 
 
-def _without_fresh(options: argparse.Namespace, text: str) -> str:
-    """A remedy that the very same command would turn into a loss: it would start anew."""
-    if not getattr(options, "fresh", False):
-        return text
-    return text.replace("the same command", "the same command without --fresh")
+# --- options that several verbs share
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="The parameters.")]
+ShardsAt = Annotated[
+    str, typer.Option("--shards", help="Folder, or an address such as s3://BUCKET/FOLDER.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the result.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
+DataVersion = Annotated[str, typer.Option(help="DVC's hash of the shards, to be logged.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Remove the state that is there first.")]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="The Ray cluster: http://HOST:8265 or ray://HOST:10001 runs this there as a job, "
+        "HOST:6379 joins from one of its nodes; default: RAY_ADDRESS, or else this machine.",
+    ),
+]
+SettingsFile = Annotated[Path | None, typer.Option("--settings", hidden=True)]
+ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of the model.")]
+EvaluationFolder = Annotated[Path, typer.Option("--evaluation", help="Folder of the scores.")]
+
+PARAMS = Path("params.yaml")
 
 
-def _fetch(options: argparse.Namespace) -> None:
-    from stvsr.data.sources.fetch import VIMEO90K, fetch
-
-    with only_writer(options.out):
-        fetch(VIMEO90K, options.out, options.mirror)
+# --- data
 
 
-def _source(options: argparse.Namespace) -> None:
-    params = _params(options)
-    from stvsr.data.sources.source import make_source
+@verb("fetch")
+def fetch(
+    dataset: Literal["vimeo90k"],
+    out: Out = Path("data/vimeo90k"),
+    mirror: Annotated[
+        str | None,
+        typer.Option("--from", metavar="URL", help="A mirror that has the zip and the lists."),
+    ] = None,
+) -> None:
+    """Download Vimeo-90K; given again, it resumes."""
+    from stvsr.data.sources.fetch import VIMEO90K
+    from stvsr.data.sources.fetch import fetch as download
 
-    with only_writer(options.out, holds="source.json"):
-        make_source(params.source, params.seed, options.out)
-
-
-def _index(options: argparse.Namespace) -> None:
-    params = _params(options)
-    from stvsr.data.index.build import build_index
-
-    with only_writer(options.out, holds="manifest.parquet"):
-        build_index(options.source, options.out, params.index)
-
-
-def _shard(options: argparse.Namespace) -> None:
-    params = _params(options)
-    out = options.out / options.split
     with only_writer(out):
+        download(VIMEO90K, out, mirror)
+
+
+@verb("source")
+def source(params: ParamsFile = PARAMS, out: Out = Path("data/source")) -> None:
+    """Make the clips: the sample dataset, cuts of videos, or Vimeo-90K."""
+    from stvsr.data.sources.source import make_source
+    from stvsr.params import load_params
+
+    values = load_params(params)
+    with only_writer(out, holds="source.json"):
+        make_source(values.source, values.seed, out)
+
+
+@verb("index")
+def index(
+    params: ParamsFile = PARAMS,
+    source: Annotated[Path, typer.Option(help="Folder of the clips.")] = Path("data/source"),
+    out: Out = Path("data/index"),
+) -> None:
+    """Inspect every clip and list the valid ones."""
+    from stvsr.data.index.build import build_index
+    from stvsr.params import load_params
+
+    values = load_params(params)
+    with only_writer(out, holds="manifest.parquet"):
+        build_index(source, out, values.index)
+
+
+@verb("shard")
+def shard(
+    split: Literal["train", "test"],
+    params: ParamsFile = PARAMS,
+    index: Annotated[Path, typer.Option(help="Folder of the index.")] = Path("data/index"),
+    out: Out = Path("data/shards"),
+) -> None:
+    """Degrade the clips of one split and pack them into shards."""
+    from stvsr.params import load_params
+
+    values = load_params(params)
+    with only_writer(out / split):
         if os.environ.get("RAY_ADDRESS"):
             from stvsr.launch.shards import write_shards_on_cluster as write_shards
         else:
             from stvsr.data.shards.write import write_shards
-        write_shards(options.index, options.split, out, params.shards, params.degradation)
+        write_shards(index, split, out / split, values.shards, values.degradation)
 
 
-def _verify_shards(options: argparse.Namespace) -> None:
+@verb("verify", shards_app, shown="shards")
+def verify_shards(
+    sets: Annotated[
+        list[str] | None, typer.Argument(metavar="[SET]...", help=" ".join(SHARD_SETS))
+    ] = None,
+) -> None:
+    """Re-read every byte and name all damage."""
     from stvsr.data.shards.verify import verify_sets
 
-    verify_sets(options.sets or SHARD_SETS)
+    verify_sets(sets or SHARD_SETS)
 
 
-def _show_shards(options: argparse.Namespace) -> None:
+@verb("show", shards_app, shown="shards")
+def show_shards(
+    set_: Annotated[
+        str, typer.Argument(metavar="SET", help="Folder, or an address such as s3://BUCKET/SET.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The picture; default: SET-contact-sheet.png.")
+    ] = None,
+    clips: Annotated[int, typer.Option(min=1, help="Clips in it.")] = 12,
+) -> None:
+    """Print the contents of a set and draw a contact sheet."""
     from stvsr.data.shards.show import show_set
 
-    show_set(options.set, options.out, options.clips)
+    show_set(set_, out, clips)
 
 
-def _train(options: argparse.Namespace) -> None:
-    params = _params(options)
-    flags = ["--profile"] if options.profile else []
-    flags += ["--continue-with-changed-code"] if options.continue_with_changed_code else []
-    if _done_as_job(options, params, flags):
+# --- training
+
+
+@verb("train")
+def train(
+    params: ParamsFile = PARAMS,
+    shards: ShardsAt = "data/shards",
+    out: Out = Path("model"),
+    runs: Runs = Path("runs"),
+    data_version: DataVersion = "",
+    fresh: Fresh = False,
+    continue_with_changed_code: Annotated[
+        bool,
+        typer.Option(
+            "--continue-with-changed-code",
+            help="Resume the run that other code began; its record and model card list both.",
+        ),
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Write a trace of a few steps.")
+    ] = False,
+    address: At = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Train on the shards; given again, it resumes."""
+    from stvsr.launch.submit import done_as_job
+    from stvsr.params import load_params
+
+    values = load_params(params)
+    flags = {
+        "--fresh": fresh,
+        "--continue-with-changed-code": continue_with_changed_code,
+        "--profile": profile,
+    }
+    if done_as_job("train", address, values, shards, out, runs, data_version, flags, settings):
         return
-    from stvsr.launch.train import train
+    from stvsr.launch.train import train as run_training
 
-    with only_writer(options.out, holds="model.json"):
-        train(
-            params,
-            options.shards,
-            options.out,
-            runs=options.runs,
-            data_version=options.data_version,
-            fresh=options.fresh,
-            continue_with_changed_code=options.continue_with_changed_code,
-            profile=options.profile,
-            address=options.address,
+    with only_writer(out, holds="model.json"):
+        run_training(
+            values,
+            shards,
+            out,
+            runs=runs,
+            data_version=data_version,
+            fresh=fresh,
+            continue_with_changed_code=continue_with_changed_code,
+            profile=profile,
+            address=address,
         )
 
 
-def _done_as_job(options: argparse.Namespace, params: "Params", flags: Sequence[str] = ()) -> bool:
-    """Run `train` or `tune` as a job where the cluster's address takes jobs; whether it does."""
-    address = options.address or os.environ.get("RAY_ADDRESS")
-    if options.settings:
-        from stvsr.launch.settings import apply_file
+@verb("tune")
+def tune(
+    params: ParamsFile = PARAMS,
+    shards: ShardsAt = "data/shards",
+    out: Out = Path("tune"),
+    runs: Runs = Path("runs"),
+    data_version: DataVersion = "",
+    fresh: Fresh = False,
+    address: At = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Search k, T_top and the learning rate with Ray Tune."""
+    from stvsr.launch.submit import done_as_job
+    from stvsr.params import load_params
 
-        apply_file(options.settings)
-        os.chdir("/")  # paths are absolute in a job, and Ray may replace the folder it began in
-    from stvsr.data.shards.storage import absolute
-    from stvsr.launch.submit import run_as_job, takes_jobs
+    values = load_params(params)
+    flags = {"--fresh": fresh}
+    if done_as_job("tune", address, values, shards, out, runs, data_version, flags, settings):
+        return
+    from stvsr.launch.tune import tune as run_search
 
-    if not takes_jobs(address):
-        return False
-    out = options.out.resolve()
-    arguments = [
-        f"--shards={absolute(options.shards)}",
-        f"--out={out}",
-        f"--runs={options.runs.resolve()}",
-        *([f"--data-version={options.data_version}"] if options.data_version else []),
-        *(["--fresh"] if options.fresh else []),
-        *flags,
-    ]
-    status = run_as_job(address, options.verb, arguments, params, out)
-    if status:
-        raise SystemExit(status)
-    return True
+    with only_writer(out, holds="best.json"):
+        run_search(
+            values,
+            shards,
+            out,
+            runs=runs,
+            resume=not fresh,
+            data_version=data_version,
+            address=address,
+        )
 
 
-def _track(options: argparse.Namespace) -> None:
-    params = _params(options)
+@verb("sync", track_app, shown="track")
+def sync(params: ParamsFile = PARAMS, runs: Runs = Path("runs")) -> None:
+    """Upload what MLflow missed of the runs while it was down."""
     from stvsr.launch.track import sync_runs
+    from stvsr.params import load_params
     from stvsr.tracking.store import resolve_uri
 
-    sync_runs(options.runs, resolve_uri(params.tracking.uri, Path().resolve()))
+    sync_runs(runs, resolve_uri(load_params(params).tracking.uri, Path().resolve()))
 
 
-def _evaluate(options: argparse.Namespace) -> None:
-    params = _params(options)
+# --- results
+
+
+@verb("evaluate")
+def evaluate(
+    params: ParamsFile = PARAMS,
+    model: ModelFolder = Path("model"),
+    shards: ShardsAt = "data/shards",
+    out: Out = Path("evaluation"),
+) -> None:
+    """Score the network beside the bicubic+linear baseline."""
     from stvsr.data.shards.storage import inside
-    from stvsr.evaluation.evaluate import evaluate
+    from stvsr.evaluation.evaluate import evaluate as score
+    from stvsr.params import load_params
 
-    with only_writer(options.out, holds="metrics.json"):
-        evaluate(options.model, inside(options.shards, "test"), options.out, params.evaluate)
+    values = load_params(params)
+    with only_writer(out, holds="metrics.json"):
+        score(model, inside(shards, "test"), out, values.evaluate)
 
 
-def _report(options: argparse.Namespace) -> None:
+@verb("report")
+def report(
+    evaluation: EvaluationFolder = Path("evaluation"),
+    model: ModelFolder = Path("model"),
+    out: Out = Path("report"),
+) -> None:
+    """Write the report, one HTML page."""
     from stvsr.evaluation.report import write_report
 
-    with only_writer(options.out):
-        write_report(options.evaluation, options.model, options.out / "index.html")
+    with only_writer(out):
+        write_report(evaluation, model, out / "index.html")
 
 
-def _register(options: argparse.Namespace) -> None:
-    params = _params(options)
-    from stvsr.tracking.registry import register
+@verb("register")
+def register(
+    params: ParamsFile = PARAMS,
+    model: ModelFolder = Path("model"),
+    evaluation: EvaluationFolder = Path("evaluation"),
+    out: Out = Path("registration"),
+) -> None:
+    """Register the network as a version in MLflow."""
+    from stvsr.params import load_params
+    from stvsr.tracking.registry import register as register_version
 
-    with only_writer(options.out, holds="version.json"):
-        register(options.model, options.evaluation, params.register_, params.tracking, options.out)
-
-
-def _tune(options: argparse.Namespace) -> None:
-    params = _params(options)
-    if _done_as_job(options, params):
-        return
-    from stvsr.launch.tune import tune
-
-    with only_writer(options.out, holds="best.json"):
-        tune(
-            params,
-            options.shards,
-            options.out,
-            runs=options.runs,
-            resume=not options.fresh,
-            data_version=options.data_version,
-            address=options.address,
-        )
+    values = load_params(params)
+    with only_writer(out, holds="version.json"):
+        register_version(model, evaluation, values.register_, values.tracking, out)
 
 
-def _import_checkpoint(options: argparse.Namespace) -> None:
-    from stvsr.published import import_checkpoint
+@verb("import-checkpoint")
+def import_checkpoint(
+    model: Annotated[str, typer.Argument(help="The model's name, such as stdan.")],
+    file: Annotated[Path, typer.Argument(help="The published checkpoint.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the model.")],
+) -> None:
+    """Turn a published checkpoint into a model folder."""
+    from stvsr.published import import_checkpoint as import_
 
-    with only_writer(options.out, holds="model.json"):
-        import_checkpoint(options.model, options.file, options.out)
-
-
-def _export_checkpoint(options: argparse.Namespace) -> None:
-    from stvsr.published import export_checkpoint
-
-    export_checkpoint(options.model, options.file)
-
-
-def _show_params(options: argparse.Namespace) -> None:
-    sys.stdout.write(_params(options).model_dump_json(indent=2, by_alias=True) + "\n")
+    with only_writer(out, holds="model.json"):
+        import_(model, file, out)
 
 
-def _summary(options: argparse.Namespace) -> None:
+@verb("export-checkpoint")
+def export_checkpoint(
+    model: Annotated[Path, typer.Argument(help="Folder of the model.")],
+    file: Annotated[Path, typer.Argument(help="The checkpoint to write.")],
+) -> None:
+    """Write a model folder's weights under their published names."""
+    from stvsr.published import export_checkpoint as export
+
+    export(model, file)
+
+
+# --- looking
+
+
+@verb("params")
+def show_params(
+    params: ParamsFile = PARAMS,
+    explain: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Explain one key, such as train.steps.")
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the page docs/params.md instead.")
+    ] = False,
+) -> None:
+    """Check params.yaml and print every parameter with its value."""
+    from stvsr.params import load_params
+    from stvsr.params_page import explain_key, params_page
+
+    if markdown:
+        text = params_page()
+    elif explain:
+        text = explain_key(explain, load_params(params))
+    else:
+        text = load_params(params).model_dump_json(indent=2, by_alias=True)
+    sys.stdout.write(f"{text.rstrip()}\n")
+
+
+@verb("summary")
+def summary() -> None:
+    """Print report, scores and version of the last run."""
     from stvsr.summary import print_summary
 
     print_summary(Path())
 
 
-def _doctor(options: argparse.Namespace) -> None:
+@verb("doctor")
+def doctor(params: ParamsFile = PARAMS) -> None:
+    """List what this machine has, and what is missing for which job."""
     from stvsr.doctor import print_diagnosis
 
-    print_diagnosis(Path())
-
-
-def _params(options: argparse.Namespace) -> "Params":
-    from stvsr.params import load_params
-
-    return load_params(options.params)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="stvsr",
-        description="Space-time video super-resolution: clips to shards, shards to a trained "
-        "network, a network to a report and a registered model.",
-        epilog="The stages read params.yaml and are usually run, in their order, by `dvc repro`.",
-    )
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-
-    def plain_verb(name: str, run: Verb, help_: str) -> argparse.ArgumentParser:
-        added = verbs.add_parser(name, help=help_, description=help_)
-        added.set_defaults(run=run)
-        return added
-
-    def verb(name: str, run: Verb, help_: str) -> argparse.ArgumentParser:
-        added = plain_verb(name, run, help_)
-        added.add_argument(
-            "--params", type=Path, default=Path("params.yaml"), help="default: params.yaml"
-        )
-        return added
-
-    fetched = plain_verb(
-        "fetch", _fetch, "download Vimeo-90K; started again, it goes on where it was"
-    )
-    fetched.add_argument("dataset", choices=("vimeo90k",))
-    _folder(fetched, "--out", "data/vimeo90k")
-    fetched.add_argument(
-        "--from", dest="mirror", metavar="URL", help="a mirror that has the zip and the lists"
-    )
-
-    source = verb("source", _source, "make the clips: the sample, cuts of videos, or Vimeo-90K")
-    _folder(source, "--out", "data/source")
-
-    index = verb("index", _index, "judge every clip and list the sound ones")
-    _folder(index, "--source", "data/source")
-    _folder(index, "--out", "data/index")
-
-    shard = verb("shard", _shard, "degrade the clips of one split and pack them into shards")
-    shard.add_argument("split", choices=("train", "test"))
-    _folder(shard, "--index", "data/index")
-    _folder(shard, "--out", "data/shards")
-
-    shards = verbs.add_parser("shards", help="verify sets of shards, or show what is in one")
-    of_shards = shards.add_subparsers(dest="what", metavar="WHAT", required=True)
-    verify = of_shards.add_parser("verify", help="re-read every byte and name all damage")
-    verify.add_argument("sets", nargs="*", metavar="SET", help=f"default: {' '.join(SHARD_SETS)}")
-    verify.set_defaults(run=_verify_shards)
-    show = of_shards.add_parser("show", help="print what a set holds and draw a contact sheet")
-    show.add_argument("set", metavar="SET", help="folder, or an address such as s3://BUCKET/SET")
-    show.add_argument("--out", type=Path, help="the picture; default: SET-contact-sheet.png")
-    show.add_argument("--clips", type=_positive, default=12, help="clips in it; default: 12")
-    show.set_defaults(run=_show_shards)
-
-    train = verb("train", _train, "train on the shards; started again, it goes on where it was")
-    _address(train, "--shards", "data/shards")
-    _folder(train, "--out", "model")
-    _folder(train, "--runs", "runs")
-    train.add_argument("--data-version", default="", help="DVC's hash of the shards, to be logged")
-    train.add_argument("--fresh", action="store_true", help="throw the run's state away first")
-    train.add_argument(
-        "--continue-with-changed-code",
-        action="store_true",
-        help="resume the run that other code began; its record and model card list both",
-    )
-    _cluster(train)
-    train.add_argument("--profile", action="store_true", help="write a trace of a few steps")
-
-    track = verb("track", _track, "upload to MLflow what it missed of the runs while it was down")
-    track.add_argument("action", choices=("sync",))
-    _folder(track, "--runs", "runs")
-
-    evaluate = verb("evaluate", _evaluate, "score the network against the bicubic+linear baseline")
-    _folder(evaluate, "--model", "model")
-    _address(evaluate, "--shards", "data/shards")
-    _folder(evaluate, "--out", "evaluation")
-
-    report = plain_verb("report", _report, "write the report, one HTML page")
-    _folder(report, "--evaluation", "evaluation")
-    _folder(report, "--model", "model")
-    _folder(report, "--out", "report")
-
-    register = verb("register", _register, "register the network as a version in MLflow")
-    _folder(register, "--model", "model")
-    _folder(register, "--evaluation", "evaluation")
-    _folder(register, "--out", "registration")
-
-    tune = verb("tune", _tune, "search k, T and the learning rate with Ray Tune")
-    _address(tune, "--shards", "data/shards")
-    _folder(tune, "--out", "tune")
-    _folder(tune, "--runs", "runs")
-    tune.add_argument("--data-version", default="", help="DVC's hash of the shards, to be logged")
-    tune.add_argument("--fresh", action="store_true", help="forget an interrupted search")
-    _cluster(tune)
-
-    imported = plain_verb(
-        "import-checkpoint", _import_checkpoint, "turn a published checkpoint into a model folder"
-    )
-    imported.add_argument("model", help="stdan or zooming_slowmo")
-    imported.add_argument("file", type=Path, help="the published checkpoint")
-    imported.add_argument("out", type=Path, help="folder of the model")
-
-    exported = plain_verb(
-        "export-checkpoint", _export_checkpoint, "write a model folder's weights as published ones"
-    )
-    exported.add_argument("model", type=Path, help="folder of the model")
-    exported.add_argument("file", type=Path, help="the checkpoint to write")
-
-    verb("params", _show_params, "check params.yaml and print every parameter with its value")
-    plain_verb("summary", _summary, "print what the last run gave: report, table, version")
-    plain_verb("doctor", _doctor, "say what this machine has and what is missing for which job")
-    return parser
-
-
-def _folder(parser: argparse.ArgumentParser, flag: str, default: str) -> None:
-    parser.add_argument(flag, type=Path, default=Path(default), help=f"default: {default}")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: 1, 2, 3, …")
-    return int(text)
-
-
-def _address(parser: argparse.ArgumentParser, flag: str, default: str) -> None:
-    help_ = f"folder, or an address such as s3://BUCKET/FOLDER; default: {default}"
-    parser.add_argument(flag, default=default, help=help_)
-
-
-def _cluster(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--address",
-        help="the Ray cluster: http://HOST:8265 or ray://HOST:10001 runs this there as a job, "
-        "HOST:6379 joins from one of its nodes; default: RAY_ADDRESS, or else this machine",
-    )
-    parser.add_argument("--settings", type=Path, help=argparse.SUPPRESS)
+    print_diagnosis(Path(), params)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from urllib.request import urlopen
 from rich.console import Console
 from rich.table import Table
 
+from stvsr.core.errors import StvsrError
+
 INSTALL = "pip install -c constraints.txt -e '.[all]'"
 FREE_BYTES_WANTED = 2 * 1024**3
 PROBE_SECONDS = 120
@@ -33,15 +35,22 @@ class Finding:
     remedy: str = ""
 
 
-def diagnose(project: Path) -> list[Finding]:
-    """Look at everything a job may need; a probe that fails is a finding, not an error."""
+def diagnose(project: Path, params: Path | None = None) -> list[Finding]:
+    """Look at everything a job may need; a probe that fails is a finding, not an error.
+
+    Args:
+        project: the project's folder.
+        params: its parameters, as the verbs read them; default: params.yaml in it.
+    """
+    uri, of_params = _tracking_uri(project, params or project / "params.yaml")
     probes: list[Callable[[Path], Finding]] = [
         _python,
         _torch,
         _gpu,
         _dali,
         _ray,
-        _mlflow_store,
+        lambda _: of_params,
+        lambda _: _mlflow_store(uri),
         _dvc,
         _prefect,
         _codecs,
@@ -51,9 +60,9 @@ def diagnose(project: Path) -> list[Finding]:
     return [probe(project) for probe in probes]
 
 
-def print_diagnosis(project: Path) -> None:
+def print_diagnosis(project: Path, params: Path | None = None) -> None:
     """Print the table of `diagnose`, and below it what to do about what is missing."""
-    findings = diagnose(project)
+    findings = diagnose(project, params)
     table = Table(title="stvsr doctor", title_justify="left")
     for heading in ("", "what", "found", "needed for"):
         table.add_column(heading, overflow="fold")
@@ -111,10 +120,25 @@ def _ray(_: Path) -> Finding:
     )
 
 
-def _mlflow_store(project: Path) -> Finding:
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project / 'mlflow.db'}"
+def _tracking_uri(project: Path, params: Path) -> tuple[str, Finding]:
+    """The MLflow store that the verbs would use, and what the parameters are like."""
+    named, fit, found, remedy = None, True, f"{params}: valid", ""
+    try:
+        from stvsr.params import load_params
+
+        named = load_params(params).tracking.uri
+    except StvsrError as error:
+        fit, remedy = False, str(error)
+        found = "no such file" if not params.exists() else "refused"
+    except ImportError as error:
+        fit, found, remedy = False, f"cannot be read without {error.name}", INSTALL
+    uri = named or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project / 'mlflow.db'}"
+    return uri, Finding("Parameters", fit, found, "everything", remedy)
+
+
+def _mlflow_store(uri: str) -> Finding:
     shown = re.sub(r"//[^/@]*@", "//", uri)
-    remedy = f"start the server behind MLFLOW_TRACKING_URI ({shown}), or unset it"
+    remedy = f"start the server at {shown}, or change tracking.uri or MLFLOW_TRACKING_URI"
     if urlparse(uri).scheme in ("http", "https"):
         try:
             with urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:

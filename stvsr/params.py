@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import YAMLError
 
 from stvsr.core.config import Config, Field, ValidationError
 from stvsr.core.errors import ParamsError
@@ -86,15 +88,21 @@ def load_params(path: Path) -> Params:
             of range; the text has one line per fault: key, found, allowed, nearest valid key.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(
             f"{path}: no such file; run this in the project's folder, or name one with --params"
         ) from None
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except DuplicateKeyError as error:
+        found = re.search(r'found duplicate key "([^"]*)"', str(error))
+        key = found[1] if found else "?"
+        raise ParamsError(f"{path}: the key {key!r} is there twice; remove one of them") from None
+    except (YAMLError, UnicodeDecodeError, ValueError) as error:
         raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ParamsError(f"{path}: not valid YAML: nested too deeply") from None
     if not isinstance(raw, dict):
         raise ParamsError(
             f"{path}: found {type(raw).__name__}; allowed: a mapping with the sections "
@@ -138,27 +146,6 @@ def _check_recipe(params: "Params", where: str) -> None:
     recipe, allowed = params.train.recipe, ("small", *MODEL_NAMES)
     if recipe not in allowed:
         raise ParamsError(f"{where}: train.recipe: found {recipe!r}; allowed: {', '.join(allowed)}")
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which reads 2e-4 as a number (as YAML 1.2 does) and refuses double keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        if len(mapping) < len(node.value):
-            names = [self.construct_object(key) for key, _ in node.value]
-            double = next(name for name in names if names.count(name) > 1)
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {double!r} stands there twice", node.start_mark
-            )
-        return mapping
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
 
 
 def _explain(error: Mapping[str, Any], raw: Mapping[str, Any]) -> str:

@@ -1,8 +1,40 @@
 """The errors a user can meet: each says what, what was found, what is allowed, and what to do."""
 
+RESUME = "run the same command again to resume"
+"""The remedy of every error whose command resumes."""
+
+RESUME_WITHOUT_FRESH = "run the same command without --fresh again to resume"
+"""The same for a command that would discard what there is to resume."""
+
 
 class StvsrError(Exception):
-    """Base of every error that is the user's to act on; the command line prints it as one line."""
+    """Base of every error that is the user's to act on; the command line prints it as one line.
+
+    Attributes:
+        text: what is wrong.
+        remedy: what to do; may be empty, or part of `text`.
+        resumable: whether the same command, given again, resumes what this error ended.
+    """
+
+    def __init__(self, text: str, *, remedy: str = "", resumable: bool = False) -> None:
+        self.text = text
+        self.remedy = remedy
+        self.resumable = resumable
+        super().__init__(self.message())
+
+    def message(self, *, fresh: bool = False) -> str:
+        """Text and remedies in one line.
+
+        Args:
+            fresh: whether the command had `--fresh`, with which it would not resume.
+        """
+        resume = RESUME_WITHOUT_FRESH if fresh else RESUME
+        parts = (self.text, self.remedy, resume if self.resumable else "")
+        return "; ".join(part for part in parts if part)
+
+
+class BusyError(StvsrError):
+    """Another live process is writing the same file or folder."""
 
 
 class ParamsError(StvsrError):
@@ -36,9 +68,11 @@ class LeaveAtOnceError(TrainingError):
         status: the exit status.
     """
 
-    def __init__(self, text: str, status: int = 1) -> None:
-        super().__init__(text)
+    def __init__(
+        self, text: str, status: int = 1, *, remedy: str = "", resumable: bool = True
+    ) -> None:
         self.status = status
+        super().__init__(text, remedy=remedy, resumable=resumable)
 
 
 class ServiceError(StvsrError):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stvsr.core.errors import StvsrError
+from stvsr.core.errors import BusyError, StvsrError
 
 
 def write_bytes_whole(path: Path, content: bytes) -> None:
@@ -113,8 +113,8 @@ def only_writer(path: Path, *, holds: str = "") -> Iterator[None]:
             told from somebody else's.
 
     Raises:
-        StvsrError: another live process holds it, such as the orphan of a killed `dvc repro`; or
-            what stands at `path` is no folder with `holds`, and would be lost.
+        BusyError: another live process holds it, such as the orphan of a killed `dvc repro`.
+        StvsrError: `path` is no folder with `holds`, and would be lost.
     """
     path = _with_a_name(path)
     if holds:
@@ -126,9 +126,9 @@ def only_writer(path: Path, *, holds: str = "") -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise StvsrError(
-                f"{path}: process {file.read().strip() or 'unknown'} is already writing it; "
-                "wait until it ends, or stop it, and run this again"
+            raise BusyError(
+                f"{path}: process {file.read().strip() or 'unknown'} is already writing it",
+                remedy="wait until it ends, or stop it, and run this again",
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -31,6 +31,17 @@ NOT_DECIDING = (
 """Modules that a training worker imports and on which the weights do not depend."""
 
 
+class Refusal(Config):
+    """Why a worker does not train, as its refusal file has it."""
+
+    text: str
+    """What is wrong."""
+    remedy: str = ""
+    """What to do."""
+    resumable: bool = False
+    """Whether the same command, given again, resumes."""
+
+
 class TrainJob(Config):
     """What `stvsr.launch.worker` builds a run from. Paths are absolute: a worker's cwd is Ray's."""
 

@@ -13,7 +13,7 @@ import sys
 import time
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
@@ -23,8 +23,10 @@ from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from stvsr.core.errors import ServiceError, TrainingError
+from stvsr.data.shards.storage import Address, absolute
 from stvsr.launch.cluster import knock
 from stvsr.launch.package import PARAMS_FILE, SETTINGS_FILE, package
+from stvsr.launch.settings import apply_file
 from stvsr.params import Params
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,54 @@ REFUSALS = (OSError, RuntimeError, ValueError, RayError, ClientError)
 def takes_jobs(address: str | None) -> TypeGuard[str]:
     """Whether `address` is one that a job is submitted to, rather than a cluster to join."""
     return address is not None and address.startswith(("http://", "https://", "ray://"))
+
+
+def done_as_job(
+    verb: str,
+    address: str | None,
+    params: Params,
+    shards: Address,
+    out: Path,
+    runs: Path,
+    data_version: str,
+    flags: Mapping[str, bool],
+    settings: Path | None,
+) -> bool:
+    """Run `train` or `tune` as a job where the cluster's address takes jobs; say whether it did.
+
+    Args:
+        verb: "train" or "tune".
+        address: the `--address` of the command; None: RAY_ADDRESS.
+        params: all parameters.
+        shards: folder or address of the shards.
+        out: folder of the result.
+        runs: folder of all runs.
+        data_version: DVC's hash of the shards.
+        flags: options without a value, and whether each is given.
+        settings: in a job, the file with the settings of whoever submitted it.
+
+    Raises:
+        ServiceError: the cluster does not answer or refuses the job.
+        SystemExit: the job ended with another status than 0.
+    """
+    if settings:
+        apply_file(settings)
+        os.chdir("/")  # paths are absolute in a job, and Ray may replace the folder it began in
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not takes_jobs(address):
+        return False
+    out = out.resolve()
+    arguments = [
+        f"--shards={absolute(shards)}",
+        f"--out={out}",
+        f"--runs={runs.resolve()}",
+        *([f"--data-version={data_version}"] if data_version else []),
+        *(flag for flag, is_given in flags.items() if is_given),
+    ]
+    status = run_as_job(address, verb, arguments, params, out)
+    if status:
+        raise SystemExit(status)
+    return True
 
 
 def run_as_job(address: str, verb: str, arguments: Sequence[str], params: Params, out: Path) -> int:
@@ -180,7 +230,7 @@ def _accompany(client: JobSubmissionClient, job: str, dashboard: str) -> int:
     if details.status == JobStatus.SUCCEEDED:
         return 0
     if details.status == JobStatus.STOPPED:
-        raise TrainingError(f"job {job}: stopped as asked; run the same command again to go on")
+        raise TrainingError(f"job {job}: stopped as asked", resumable=True)
     if not details.driver_exit_code:
         raise TrainingError(f"job {job}: failed ({(details.message or 'no reason given').strip()})")
     status: int = details.driver_exit_code
@@ -225,7 +275,8 @@ class _Log:
                 if time.monotonic() - last_answer > SILENCE_SECONDS:
                     raise ServiceError(
                         f"job {self._job}: the cluster does not answer any more "
-                        f"({_first_line(error)}); the same command goes on where the run stands"
+                        f"({_first_line(error)})",
+                        resumable=True,
                     ) from None
             time.sleep(RETRY_SECONDS)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stvsr.core.config import Config, Field, ValidationError
-from stvsr.core.errors import CheckpointError, StvsrError, TrainingError
+from stvsr.core.errors import BusyError, CheckpointError, TrainingError
 from stvsr.core.files import only_writer, write_text_whole
 from stvsr.launch.job import TrainJob
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
@@ -86,9 +86,7 @@ def sync_runs(runs: Path, uri: str) -> None:
                 sync_run(read_run(folder), uri)
         except CheckpointError as error:
             damaged.append(str(error))
-        except StvsrError as error:
-            if "is already writing it" not in str(error):
-                raise
+        except BusyError:
             logger.info("%s: is training now and uploads by itself", folder)
     if damaged:
         raise CheckpointError("\n".join(damaged))

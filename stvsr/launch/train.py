@@ -14,11 +14,11 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from stvsr.artifact import Card, load_artifact, load_weights, save_artifact
 from stvsr.core.errors import (
+    BusyError,
     CheckpointError,
     LeaveAtOnceError,
     ServiceError,
     ShardError,
-    StvsrError,
     TrainingError,
 )
 from stvsr.core.files import only_writer, whole_folder, write_text_whole
@@ -28,7 +28,7 @@ from stvsr.data.shards.read import ShardSet
 from stvsr.data.shards.storage import Address, inside
 from stvsr.launch.cluster import Roster, cluster, worker_resources
 from stvsr.launch.follow import following
-from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code, run_stem
+from stvsr.launch.job import Refusal, TrainJob, deciding_parameters, new_job, present_code, run_stem
 from stvsr.launch.probe import refuse_unshared_storage
 from stvsr.launch.track import WEIGHTS_FILE, remember
 from stvsr.launch.worker import train_worker
@@ -227,16 +227,12 @@ def _fit_once(
                     logger.warning("stopping: the step is ended and a checkpoint saved")
                 if asked() and (roster.waits or now - last_busy > IDLE_SECONDS):
                     what = "it waited for a node" if roster.waits else "no worker was training"
-                    return LeaveAtOnceError(
-                        f"{run}: stopped as asked while {what}; run the same command again to go "
-                        "on from the newest checkpoint"
-                    )
+                    return LeaveAtOnceError(f"{run}: stopped as asked while {what}")
                 if not asked() and now >= next_look:
                     roster.look()
                     next_look = now + ROSTER_SECONDS
     except KeyboardInterrupt:
-        text = "interrupted; run the same command again to go on"
-        raise LeaveAtOnceError(text, status=130) from None
+        raise LeaveAtOnceError("interrupted", status=130) from None
     finally:
         shutil.rmtree(run / "ray", ignore_errors=True)
     return outcome.error
@@ -247,7 +243,7 @@ def _is_training(run: Path) -> bool:
     try:
         with only_writer(run):
             return False
-    except StvsrError:
+    except BusyError:
         return True
 
 
@@ -286,16 +282,18 @@ def make_torch_trainer(
 def raise_refusal(job: TrainJob, error: BaseException | None) -> None:
     """Raise what a job's worker refused, or what Ray failed with; return if neither did."""
     if job.refusal_file.exists():
-        text = job.refusal_file.read_text()
+        refusal = Refusal.model_validate_json(job.refusal_file.read_bytes())
         job.refusal_file.unlink()
-        raise (LeaveAtOnceError if isinstance(error, LeaveAtOnceError) else TrainingError)(text)
+        kind = LeaveAtOnceError if isinstance(error, LeaveAtOnceError) else TrainingError
+        raise kind(refusal.text, remedy=refusal.remedy, resumable=refusal.resumable)
     if isinstance(error, TrainingError):
         raise error
     if error is not None:
         last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise TrainingError(
-            f"{job.run}: its workers failed once too often, with: {last}; see {job.log_file}; the "
-            "same command goes on from the newest checkpoint"
+            f"{job.run}: its workers failed once too often, with: {last}",
+            remedy=f"see {job.log_file}",
+            resumable=True,
         ) from error
 
 

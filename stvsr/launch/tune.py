@@ -28,7 +28,7 @@ from stvsr.core.errors import ParamsError, TrainingError
 from stvsr.core.files import only_writer, whole_folder
 from stvsr.data.shards.storage import Address
 from stvsr.launch.cluster import cluster, free_cores, worker_resources
-from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code
+from stvsr.launch.job import Refusal, TrainJob, deciding_parameters, new_job, present_code
 from stvsr.launch.probe import refuse_unshared_storage
 from stvsr.launch.train import (
     MAX_FAILURES,
@@ -130,7 +130,7 @@ def run_trial(config: Mapping[str, Any], job_json: str, steps: int, report_every
     open_run(path, {"model": params.model.model_dump(), "train": params.train.deciding()})
     job = base.model_copy(update={"params": params, "run": str(path)})
     if job.refusal_file.exists():  # Tune starts again what failed, and this would end alike
-        raise TrainingError(job.refusal_file.read_text())
+        raise _refused(job)
     shutil.rmtree(path / "ray", ignore_errors=True)
     resources = worker_resources(params.train.workers * base.params.tune.concurrent)
     error: Exception | None = None
@@ -139,8 +139,13 @@ def run_trial(config: Mapping[str, Any], job_json: str, steps: int, report_every
     except Exception as failure:  # Ray raises its own kinds; raise_refusal says which it was
         error = failure
     if job.refusal_file.exists():
-        raise TrainingError(job.refusal_file.read_text())
+        raise _refused(job)
     raise_refusal(job, error)
+
+
+def _refused(job: TrainJob) -> TrainingError:
+    refusal = Refusal.model_validate_json(job.refusal_file.read_bytes())
+    return TrainingError(refusal.text, remedy=refusal.remedy, resumable=refusal.resumable)
 
 
 def trial_params(
@@ -300,8 +305,9 @@ def _rank(row: Mapping[str, Any]) -> float:
 def _best(rows: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
     if not rows or rows[0][SCORE] is None:
         raise TrainingError(
-            f"{folder}: none of the {len(rows)} trials reported a score; see the train.log in its "
-            "folders, and run the same command again to try the failed ones again"
+            f"{folder}: none of the {len(rows)} trials reported a score",
+            remedy="see the train.log in its folders",
+            resumable=True,
         )
     return rows[0]
 

@@ -20,7 +20,7 @@ from stvsr.data.loading.loader import eval_clips, train_batches
 from stvsr.data.shards.read import ShardSet
 from stvsr.data.shards.storage import inside
 from stvsr.evaluation.pictures import before_after
-from stvsr.launch.job import TrainJob
+from stvsr.launch.job import Refusal, TrainJob
 from stvsr.launch.track import open_tracker, tracked
 from stvsr.models import build_model
 from stvsr.training.run import read_run
@@ -56,7 +56,8 @@ def train_worker(config: Mapping[str, str]) -> None:
     try:
         build_trainer(job, world, ray.train.torch.get_device()).run()
     except StvsrError as error:
-        write_text_whole(job.refusal_file, str(error))
+        refusal = Refusal(text=error.text, remedy=error.remedy, resumable=error.resumable)
+        write_text_whole(job.refusal_file, refusal.model_dump_json())
         if world.size > 1:
             raise  # the other ranks may wait for this one in a collective
     except Exception as error:

@@ -303,8 +303,8 @@ class Trainer:
             self._refuse_to_go_on(keys)
         if asked_to_stop and not is_last:
             raise TrainingInterruptedError(
-                f"{self._run.path}: stopped as asked after step {counters.step} of "
-                f"{config.steps}; run the same command again to go on"
+                f"{self._run.path}: stopped as asked after step {counters.step} of {config.steps}",
+                resumable=True,
             )
 
     def _validates_now(self, is_last: bool) -> bool:
@@ -391,8 +391,9 @@ class Trainer:
         if not self._ranks.as_on_main(int(is_saved)) and must_succeed:
             raise TrainingError(
                 f"{self._run.checkpoints}: the checkpoint at step {self._counters.step} cannot be "
-                "written; free some space, and run the same command again to go on from the one "
-                "before"
+                "written",
+                remedy="free some space",
+                resumable=True,
             )
 
     def _try_to_save(self, score: float | None) -> bool:

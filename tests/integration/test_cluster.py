@@ -303,7 +303,7 @@ def test_ctrl_c_on_a_terminal_asks_before_it_stops_the_job(
         os.killpg(command.pid, signal.SIGINT)
         read_until(ours, "stop the job too? [y/N]")
         os.write(ours, b"y\n")
-        read_until(ours, "stopped as asked; run the same command again to go on")
+        read_until(ours, "stopped as asked; run the same command again to resume")
         assert command.wait(DEADLINE_S) == 1
     finally:
         command.kill()

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from pipelines.dvc_cli import data_version, repro
 from pipelines.overrides import Value
@@ -152,7 +152,7 @@ def test_nothing_goes_on_writing_when_the_caller_is_killed(tmp_path: Path, behav
 def test_overrides_leave_with_a_run_whose_caller_is_killed(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", "endless")
     caller = start_caller(project, overrides={"train.steps": 7})
-    assert yaml.safe_load((project / "params.yaml").read_text()) == {"train": {"steps": 7}}
+    assert YAML(typ="safe", pure=True).load(project / "params.yaml") == {"train": {"steps": 7}}
     caller.kill()
     caller.wait()
     wait_for(lambda: lock_is_free(project))

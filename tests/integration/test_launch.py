@@ -230,7 +230,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(project: Path) -> None:
         output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
     assert "stopped as asked after step" in output
-    assert "run the same command again to go on" in output
+    assert "run the same command again to resume" in output
     assert "Traceback" not in output
     history = read_history(run_folder(project) / "history.jsonl")
     assert Checkpoints(run_folder(project) / "checkpoints").steps()[0] == history[-1].step

@@ -159,7 +159,7 @@ def test_sigterm_saves_a_checkpoint_and_says_how_to_go_on(processes, tmp_path):
     assert said.recv() == "step"
     os.kill(process.pid, signal.SIGTERM)
     assert finish(process) == 0
-    assert "run the same command again to go on" in said.recv()
+    assert "run the same command again to resume" in said.recv()
     steps = Checkpoints(folder / "checkpoints").steps()
     assert steps
     assert steps[0] < 10_000

@@ -107,7 +107,7 @@ def test_ctrl_c_ends_the_tasks_and_the_same_command_goes_on(
         output, _ = process.communicate(timeout=DEADLINE_S)
         assert busy_workers() == []
     assert process.returncode == 130, output
-    refusal = "stvsr shard: interrupted; run the same command again to go on"
+    refusal = "stvsr shard: interrupted; run the same command again to resume"
     assert output.splitlines()[-1] == refusal
     out = project / "data/shards/train"
     assert not (out / "lineage.json").exists()

@@ -51,7 +51,7 @@ def test_a_sigterm_to_all_of_a_command_saves_and_says_how_to_go_on(project: Path
     assert process.returncode == 1
     *_, last = output.splitlines()
     assert f"stopped as asked after step {newest_step(project)} of 5000" in last
-    assert "run the same command again to go on" in last
+    assert "run the same command again to resume" in last
 
 
 def test_a_second_ctrl_c_does_not_wait(project: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_second_ctrl_c_does_not_wait(project: Path) -> None:
     assert "Traceback" not in output
     *_, last = output.splitlines()
     assert last.startswith("stvsr train: ")
-    assert "run the same command again to go on" in last
+    assert "run the same command again to resume" in last
     assert process.returncode in (1, 130)  # 1 where the first was answered before the second came
 
 
@@ -76,7 +76,7 @@ def test_a_stop_while_workers_start_does_not_wait_for_them(project: Path) -> Non
     assert process.returncode == 1
     *_, last = output.splitlines()
     assert "stopped as asked" in last
-    assert "run the same command without --fresh again to go on" in last
+    assert "run the same command without --fresh again to resume" in last
 
 
 def test_what_fresh_would_throw_away_stays_until_training_can_start(project: Path) -> None:

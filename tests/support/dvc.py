@@ -12,11 +12,11 @@ REPOSITORY = Path(__file__).parents[2]
 
 COUNT = """\
 import os, pathlib, signal, subprocess, sys, time
-import yaml
+from ruamel.yaml import YAML
 
 out = pathlib.Path("out")
 out.mkdir(exist_ok=True)
-steps = yaml.safe_load(open("params.yaml"))["train"]["steps"]
+steps = YAML(typ="safe", pure=True).load(pathlib.Path("params.yaml"))["train"]["steps"]
 behaviour = pathlib.Path("behaviour").read_text().split()
 
 def save_and_leave(*_):

@@ -84,3 +84,32 @@ def test_an_unknown_verb_lists_the_known_ones(capsys: pytest.CaptureFixture[str]
         main(["trian"])
     assert misuse.value.code == 2
     assert "'train'" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = {"torch", "ray", "mlflow", "av", "cv2", "numpy", "pydantic"}
+    program = (
+        "import sys; from stvsr.cli import main; main(['--help']); "
+        f"print(sorted({heavy} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_one_parameter_is_explained_with_its_value_here(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "params.yaml").write_text("train: {steps: 7}")
+    assert main(["params", "--explain", "train.steps"]) == 0
+    out = capsys.readouterr().out
+    assert "Optimizer steps of the whole run." in out
+    assert "integer, >= 1" in out
+    assert "here     7" in out
+
+
+def test_a_parameter_that_is_not_there_is_refused_with_the_nearest(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["params", "--explain", "train.step"]) == 1
+    assert "train.step: no such key; nearest: train.steps" in only_line(capsys)

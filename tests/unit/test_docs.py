@@ -27,7 +27,7 @@ def test_every_verb_in_the_readme_is_one() -> None:
     help_text = subprocess.run(
         [sys.executable, "-m", "stvsr.cli", "--help"], capture_output=True, text=True, check=True
     ).stdout
-    verbs = set(re.findall(r"^    ([a-z][a-z-]*)(?: |$)", help_text, re.MULTILINE))
+    verbs = set(re.findall(r"^  ([a-z][a-z-]*)(?: |$)", help_text, re.MULTILINE))
     assert named
     assert named <= verbs
 
@@ -37,3 +37,10 @@ def test_every_make_target_in_the_documents_is_one() -> None:
     for document in DOCUMENTS:
         named = re.findall(r"`make ([a-z-]+)", document.read_text(encoding="utf-8"))
         assert set(named) <= targets, document
+
+
+def test_the_page_of_parameters_is_fresh() -> None:
+    """`stvsr params --markdown > docs/params.md` makes it."""
+    from stvsr.params_page import params_page
+
+    assert (PROJECT / "docs" / "params.md").read_text() == params_page().rstrip() + "\n"

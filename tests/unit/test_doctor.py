@@ -32,3 +32,20 @@ def test_a_damaged_store_and_a_dead_server_are_findings(
     assert not dead.fit
     assert "does not answer" in dead.found
     assert "secret" not in dead.found + dead.remedy
+
+
+def test_the_store_of_params_yaml_is_the_one_that_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "params.yaml").write_text("tracking: {uri: 'http://127.0.0.1:1'}")
+    (store,) = (f for f in diagnose(tmp_path) if f.subject == "MLflow store")
+    assert not store.fit
+    assert "http://127.0.0.1:1 does not answer" in store.found
+
+
+def test_parameters_that_are_refused_are_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("train: {stepps: 3}")
+    (params,) = (f for f in diagnose(tmp_path) if f.subject == "Parameters")
+    assert not params.fit
+    assert "did you mean train.steps?" in params.remedy

@@ -59,7 +59,7 @@ MAY_SKIP = {
 
 @pytest.fixture(scope="module")
 def stages() -> dict[str, Any]:
-    found: dict[str, Any] = YAML(typ="safe").load(PROJECT / "dvc.yaml")["stages"]
+    found: dict[str, Any] = YAML(typ="safe", pure=True).load(PROJECT / "dvc.yaml")["stages"]
     return {name: stage.get("do", stage) for name, stage in found.items()}
 
 
@@ -122,7 +122,7 @@ def test_train_depends_on_the_parameters_that_decide_the_weights(stages: dict[st
 
 
 def test_params_yaml_has_every_parameter_that_a_stage_depends_on(stages: dict[str, Any]) -> None:
-    params = YAML(typ="safe").load(PROJECT / "params.yaml")
+    params = YAML(typ="safe", pure=True).load(PROJECT / "params.yaml")
     assert set(params["train"]) == set(TrainConfig.model_fields)
     for stage in stages.values():
         for name in stage.get("params", ()):

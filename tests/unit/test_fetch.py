@@ -219,7 +219,7 @@ def test_ctrl_c_keeps_what_came_and_the_same_command_goes_on(dataset):
     while run.poll() is None and not (part.exists() and part.stat().st_size):
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
-    assert "interrupted; run the same command again to go on" in run.communicate()[1]
+    assert "interrupted; run the same command again to resume" in run.communicate()[1]
     kept = part.stat().st_size
     assert kept > 0
     assert main(command[3:]) == 1

@@ -8,12 +8,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 import ray.autoscaler
-import yaml
+import typer
 from ray.autoscaler._private.kuberay import autoscaling_config
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
+from ruamel.yaml import YAML
 
-from stvsr.cli import TELEMETRY_OFF, _parser
+from stvsr.cli import TELEMETRY_OFF, app
 
 PROJECT = Path(__file__).parents[2]
 RAY = PROJECT / "infra" / "ray"
@@ -22,7 +23,7 @@ LAUNCHER = json.loads(Path(ray.autoscaler.__file__).with_name("ray-schema.json")
 
 
 def load(name):
-    return yaml.safe_load((RAY / name).read_text())
+    return YAML(typ="safe", pure=True).load(RAY / name)
 
 
 def cluster_spec(manifest):
@@ -104,9 +105,9 @@ def test_every_pod_is_confined_and_shares_the_storage_the_token_and_one_image(na
 def test_the_jobs_entry_point_is_a_command_with_absolute_paths():
     spec = load("rayjob.yaml")["spec"]
     program, *arguments = shlex.split(spec["entrypoint"])
-    options = _parser().parse_args(arguments)
-    assert (program, options.verb) == ("stvsr", "train")
-    assert all(
-        str(path).startswith("/mnt/") for path in (options.out, options.runs, options.shards)
-    )
-    assert RuntimeEnv(**yaml.safe_load(spec["runtimeEnvYAML"]))["env_vars"]["STVSR_GIT_COMMIT"]
+    verb, *options = arguments
+    assert (program, verb) == ("stvsr", "train")
+    given = typer.main.get_command(app).commands["train"].make_context("train", options).params
+    assert all(str(given[name]).startswith("/mnt/") for name in ("out", "runs", "shards"))
+    environment = RuntimeEnv(**YAML(typ="safe", pure=True).load(spec["runtimeEnvYAML"]))
+    assert environment["env_vars"]["STVSR_GIT_COMMIT"]

@@ -75,7 +75,7 @@ def test_a_number_in_scientific_notation_is_a_number(tmp_path: Path) -> None:
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     (line,) = refusal(tmp_path, "train:\n  steps: 1\n  steps: 2\n")
-    assert "the key 'steps' stands there twice" in line
+    assert "the key 'steps' is there twice" in line
 
 
 @pytest.mark.parametrize("text", ["just words", "- a\n- list", "", "a: [1"])
