@@ -150,6 +150,7 @@ def _model_facts(model: nn.Module, card: Card) -> ModelFacts:
         degradation=describe_degradation(card.degradation),
         data_hash=card.data_hash,
         git_commit=card.git_commit,
+        weights_sha256=card.weights_sha256,
     )
 
 

@@ -136,6 +136,8 @@ class ModelFacts(Config):
     """Hash of the shards it was trained on."""
     git_commit: str
     """Commit of the code that trained it."""
+    weights_sha256: str = ""
+    """SHA-256 of its weights."""
 
 
 class Scores(Config):

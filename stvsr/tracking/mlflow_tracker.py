@@ -13,7 +13,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from stvsr.core.files import write_text_whole
-from stvsr.tracking.store import hide_password, open_client, open_experiment, patiently
+from stvsr.tracking.store import hide_password, open_client, open_experiment, retrying
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class MlflowTracker:
 
     def log_params(self, params: Mapping[str, str | int | float | bool | None]) -> None:
         """Log parameters; one that a resumed run has with another value keeps its first value."""
-        with patiently(self._uri):
+        with retrying(self._uri):
             known = self._client.get_run(self.run_id).data.params
             texts = {key: "null" if value is None else str(value) for key, value in params.items()}
             for key in texts.keys() & known.keys():
@@ -86,7 +86,7 @@ class MlflowTracker:
         What it has is asked per metric, so an upload that was cut in the middle leaves neither a
         gap nor a doubled step.
         """
-        with patiently(self._uri):
+        with retrying(self._uri):
             for name in {name for _, metrics in history for name in metrics}:
                 if name not in self._last_steps:
                     self._last_steps[name] = self._last_step(name)
@@ -103,14 +103,14 @@ class MlflowTracker:
 
     def log_picture(self, name: str, png: bytes) -> None:
         """Keep a PNG file's bytes under `pictures/NAME`."""
-        with patiently(self._uri), tempfile.TemporaryDirectory() as folder:
+        with retrying(self._uri), tempfile.TemporaryDirectory() as folder:
             file = Path(folder, name)
             file.write_bytes(png)
             self._client.log_artifact(self.run_id, str(file), "pictures")
 
     def finish(self, status: Literal["finished", "interrupted", "failed"]) -> None:
         """Close the MLflow run; a later resume opens it again."""
-        with patiently(self._uri):
+        with retrying(self._uri):
             self._client.set_terminated(self.run_id, _STATUS[status])
 
     def _last_step(self, metric: str) -> int:
@@ -130,7 +130,7 @@ def tag_weights(uri: str, run_folder: Path, weights_sha256: str) -> None:
     run_id = _known_run(uri, run_folder)
     if run_id is not None:
         client = open_client(uri)
-        with patiently(uri):
+        with retrying(uri):
             client.set_tag(run_id, WEIGHTS_TAG, weights_sha256)
 
 
@@ -146,14 +146,14 @@ def _open_run(
     uri = client.tracking_uri
     known = _known_run(uri, run_folder)
     if known is not None and _is_alive(client, known):
-        with patiently(uri):
+        with retrying(uri):
             client.update_run(known, status="RUNNING")
             for key, value in tags.items():
                 client.set_tag(known, key, value)
         return known
     experiment_id = open_experiment(client, experiment)
     links = {"mlflow.parentRunId": parent} if parent else {}
-    with patiently(uri):
+    with retrying(uri):
         run = client.create_run(experiment_id, run_name=run_name, tags={**tags, **links})
     run_id = str(run.info.run_id)
     memory = {"uri": hide_password(uri), "run_id": run_id}
@@ -171,7 +171,7 @@ def _known_run(uri: str, run_folder: Path) -> str | None:
 
 
 def _is_alive(client: MlflowClient, run_id: str) -> bool:
-    with patiently(client.tracking_uri):
+    with retrying(client.tracking_uri):
         try:
             return bool(client.get_run(run_id).info.lifecycle_stage == "active")
         except MlflowException as error:

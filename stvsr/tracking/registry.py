@@ -4,13 +4,14 @@ A version holds the model artifact (safetensors and a card), a copy of this pack
 by which MLflow can serve it. Nothing in it is pickled, and `load_version` runs nothing of it.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from mlflow.types import Schema, TensorSpec
 
 from stvsr.artifact import CARD_FILE, WEIGHTS_FILE, Card, load_artifact
 from stvsr.core.config import Config, ValidationError
-from stvsr.core.errors import ParamsError, SourceError
+from stvsr.core.errors import ParamsError, RegistryError, SourceError
 from stvsr.core.files import whole_folder
 from stvsr.data.shards.degrade import describe_degradation
 from stvsr.models import StvsrModel
@@ -36,9 +37,9 @@ from stvsr.tracking.store import (
     is_default_uri,
     open_client,
     open_experiment,
-    patiently,
     refuse_missing_store,
     resolve_uri,
+    retrying,
 )
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,9 @@ REGISTRATION_FILE = "version.json"
 
 Metrics = dict[str, float | int | bool | None]
 """Numbers by name; null where nothing could be measured."""
+
+EVALUATION_TAG = "evaluation"
+"""Tag of a version with the digest of the evaluation that its scores are from."""
 
 _RUN_PATH = "model"
 """Where a version's files lie among the artifacts of its run."""
@@ -91,7 +95,9 @@ def register(
     """Make the artifact a version of the registered model, and let the alias point to it.
 
     The alias moves last, so a registration that ends early leaves it where it was. Weights that
-    are registered already are not registered again: their version gets the alias.
+    are registered already are not registered again: their version gets the alias. Its facts are
+    never overwritten: a card with others is refused, and the scores of another evaluation are
+    recorded beside the first ones, under a name of their own.
 
     Args:
         artifact: folder of the trained network.
@@ -104,20 +110,23 @@ def register(
     Raises:
         ServiceError: the store does not answer or refuses.
         CheckpointError: the artifact is damaged or missing.
-        SourceError: the evaluation is missing or damaged.
+        SourceError: the evaluation is missing, damaged, or of other weights.
+        RegistryError: these weights are registered with other facts.
     """
     _, card = load_artifact(artifact)
-    facts = _version_tags(card, _read_metrics(evaluation))
+    metrics = _read_metrics(evaluation)
+    _refuse_other_weights(evaluation, card)
+    facts = _lineage_tags(card)
     uri = resolve_uri(tracking.uri, project)
     client = open_client(uri)
     version = _find_version(client, config.name, card.weights_sha256)
     if version is None:
         run_id = _run_of(client, tracking.experiment, card)
         version = _create_version(client, config.name, run_id, artifact, facts)
-    _log_evaluation(client, str(version.run_id), evaluation)
-    with patiently(uri):
-        for key, value in facts.items():
-            client.set_model_version_tag(config.name, version.version, key, value)
+    else:
+        _refuse_other_facts(config.name, version, facts)
+    _record_evaluation(client, config.name, version, evaluation, metrics)
+    with retrying(uri):
         client.set_registered_model_alias(config.name, config.alias, version.version)
     registration = _registration(config, version, card, _shown_uri(uri, project))
     with whole_folder(out) as partial:
@@ -166,7 +175,7 @@ def load_version(
     client = open_client(store)
     version = _resolve_version(client, uri)
     with tempfile.TemporaryDirectory() as folder:
-        with patiently(client.tracking_uri):
+        with retrying(client.tracking_uri):
             source = client.get_model_version_download_uri(version.name, version.version)
             path = download_artifacts(
                 artifact_uri=f"{source}/{_ARTIFACT_PATH}",
@@ -185,7 +194,7 @@ def _resolve_version(client: MlflowClient, uri: str) -> ModelVersion:
             "such as models:/stdan@champion"
         )
     name, alias, number = parsed.groups()
-    with patiently(client.tracking_uri):
+    with retrying(client.tracking_uri):
         try:
             if alias:
                 return client.get_model_version_by_alias(name, alias)
@@ -214,7 +223,7 @@ def _what_exists(client: MlflowClient, name: str) -> str:
 
 def _find_version(client: MlflowClient, name: str, weights_sha256: str) -> ModelVersion | None:
     """The whole version that holds these weights, if there is one."""
-    with patiently(client.tracking_uri):
+    with retrying(client.tracking_uri):
         found = client.search_model_versions(
             f"name='{name}' and tags.`{WEIGHTS_TAG}`='{weights_sha256}'"
         )
@@ -225,7 +234,7 @@ def _find_version(client: MlflowClient, name: str, weights_sha256: str) -> Model
 def _run_of(client: MlflowClient, experiment: str, card: Card) -> str:
     """The MLflow run that trained the network, or a new one where the store has none."""
     experiment_id = open_experiment(client, experiment)
-    with patiently(client.tracking_uri):
+    with retrying(client.tracking_uri):
         runs = client.search_runs(
             [experiment_id], f"tags.`{WEIGHTS_TAG}` = '{card.weights_sha256}'", max_results=1
         )
@@ -239,19 +248,78 @@ def _run_of(client: MlflowClient, experiment: str, card: Card) -> str:
     return str(run.info.run_id)
 
 
-def _log_evaluation(client: MlflowClient, run_id: str, evaluation: Path) -> None:
-    """Put the scores and the pictures of the evaluation beside the training's curves."""
-    with patiently(client.tracking_uri):
-        for key, value in _read_metrics(evaluation).items():
+def _refuse_other_weights(evaluation: Path, card: Card) -> None:
+    """Refuse scores of other weights; only an evaluation that names its weights can be compared."""
+    path = evaluation / "scores.json"
+    try:
+        scored = json.loads(path.read_bytes())["model"]["weights_sha256"]
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):
+        raise SourceError(
+            f"{path}: names no weights; it is damaged or of another version of stvsr",
+            remedy="run `stvsr evaluate` again",
+        ) from None
+    if scored != card.weights_sha256:
+        raise SourceError(
+            f"{path}: scores the weights {str(scored)[:12]}…, the model has "
+            f"{card.weights_sha256[:12]}…",
+            remedy="run `stvsr evaluate` on this model",
+        )
+
+
+def _refuse_other_facts(name: str, version: ModelVersion, facts: Mapping[str, str]) -> None:
+    differing = [
+        f"{key} is {version.tags.get(key, 'absent')}, now {value}"
+        for key, value in facts.items()
+        if version.tags.get(key) != value
+    ]
+    if differing:
+        raise RegistryError(
+            f"{name} version {version.version}: has these weights with other facts "
+            f"({'; '.join(differing)})",
+            remedy="a registered version's facts stay: register the model folder that the run "
+            "wrote, or register this one under another register.name",
+        )
+
+
+def _record_evaluation(
+    client: MlflowClient, name: str, version: ModelVersion, evaluation: Path, metrics: Metrics
+) -> None:
+    """Put scores and pictures beside the training's curves and on the version.
+
+    The first evaluation of a version gives it its scores; each other one stands beside it, its
+    metrics, artifacts and tag under a name with its digest.
+    """
+    text = json.dumps(metrics, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    first = version.tags.get(EVALUATION_TAG)
+    if first == digest or f"{EVALUATION_TAG}-{digest}" in version.tags:
+        return
+    beside = "" if first is None else f"-{digest}"
+    run_id = str(version.run_id)
+    with retrying(client.tracking_uri):
+        for key, value in metrics.items():
             if isinstance(value, float):
-                client.log_metric(run_id, f"test/{key}", value)
-        client.log_artifacts(run_id, str(evaluation), "evaluation")
+                client.log_metric(run_id, f"test{beside}/{key}", value)
+        client.log_artifacts(run_id, str(evaluation), f"evaluation{beside}")
+        if first is None:
+            for key, score in metrics.items():
+                if score is not None:
+                    client.set_model_version_tag(name, version.version, key, str(score))
+            client.set_model_version_tag(name, version.version, EVALUATION_TAG, digest)
+        else:
+            client.set_model_version_tag(name, version.version, f"{EVALUATION_TAG}-{digest}", text)
+            logger.info(
+                "%s version %s keeps its scores; the new ones are beside them as evaluation-%s",
+                name, version.version, digest,
+            )  # fmt: skip
 
 
 def _create_version(
     client: MlflowClient, name: str, run_id: str, artifact: Path, tags: dict[str, str]
 ) -> ModelVersion:
-    with patiently(client.tracking_uri), _servable(artifact) as folder:
+    with retrying(client.tracking_uri), _servable(artifact) as folder:
         client.log_artifacts(run_id, str(folder), _RUN_PATH)
         try:
             client.create_registered_model(name)
@@ -287,13 +355,16 @@ def _servable(artifact: Path) -> Iterator[Path]:
         yield folder
 
 
-def _version_tags(card: Card, metrics: Metrics) -> dict[str, str]:
+def _lineage_tags(card: Card) -> dict[str, str]:
+    """The facts of a version, from the model's card; they never change."""
+    code = [f"from step {c.step}: {c.fingerprint} {c.git_commit}".strip() for c in card.code]
     return {
-        **{key: str(value) for key, value in metrics.items() if value is not None},
         WEIGHTS_TAG: card.weights_sha256,
         "degradation": describe_degradation(card.degradation),
         "data_hash": card.data_hash,
         "git_commit": card.git_commit,
+        "run": card.run,
+        "code": "; ".join(code),
         "step": str(card.step),
         "seed": str(card.seed),
         "stvsr_version": card.stvsr_version,

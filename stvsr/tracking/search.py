@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from stvsr.tracking.store import open_client, open_experiment, patiently
+from stvsr.tracking.store import open_client, open_experiment, retrying
 
 
 def close_search(
@@ -25,7 +25,7 @@ def close_search(
     """
     client = open_client(uri)
     experiment_id = open_experiment(client, experiment)
-    with patiently(uri):
+    with retrying(uri):
         children = client.search_runs(
             [experiment_id], f"tags.mlflow.parentRunId = '{run_id}' and status = 'RUNNING'"
         )

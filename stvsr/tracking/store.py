@@ -66,7 +66,7 @@ def open_client(uri: str) -> MlflowClient:
         ParamsError: MLflow has no store of that kind.
         ServiceError: the sqlite file cannot be opened.
     """
-    with patiently(uri):
+    with retrying(uri):
         if uri.startswith(_SQLITE):
             _knock(Path(uri.removeprefix(_SQLITE).partition("?")[0]))
         try:
@@ -88,7 +88,7 @@ def open_experiment(client: MlflowClient, name: str) -> str:
         ServiceError: the store does not answer, or the experiment was deleted there.
     """
     uri = client.tracking_uri
-    with patiently(uri):
+    with retrying(uri):
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             try:
@@ -115,7 +115,7 @@ def _knock(database: Path) -> None:
 
 
 @contextmanager
-def patiently(uri: str) -> Iterator[None]:
+def retrying(uri: str) -> Iterator[None]:
     """Run calls to the store with short time limits, and turn what it raises into ServiceError.
 
     MLflow alone would try a dead server for minutes. What it raises may be of any kind: behind it

@@ -1,6 +1,7 @@
 """Versions under an alias: registered once, loaded without running anything of theirs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,13 @@ import torch
 from mlflow import MlflowClient
 
 from stvsr.artifact import load_artifact
-from stvsr.core.errors import CheckpointError, ParamsError, ServiceError, SourceError
+from stvsr.core.errors import (
+    CheckpointError,
+    ParamsError,
+    RegistryError,
+    ServiceError,
+    SourceError,
+)
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
 from stvsr.tracking.registry import (
@@ -36,9 +43,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def put(project: Path, model: str, name: str, **more) -> Registration:
+def put(folder: Path, model: str, name: str, **more) -> Registration:
+    project = more.get("project", folder)
     return register(
-        project / model,
+        folder / model,
         more.get("evaluation", project / "evaluation"),
         RegisterConfig(name=name),
         TrackingConfig(uri=more.get("uri")),
@@ -107,20 +115,64 @@ def test_the_alias_follows_the_newest_registration(project: Path) -> None:
     assert versions(project, "newest") == ["1", "2"]
 
 
-def test_a_version_says_what_it_is(project: Path, tmp_path: Path) -> None:
+def tags_of(project: Path, name: str) -> dict[str, str]:
+    found = open_client(resolve_uri(None, project)).get_model_version(name, "1").tags
+    return {str(key): str(value) for key, value in found.items()}
+
+
+def test_a_version_says_what_it_is(project: Path) -> None:
     put(project, "model1", "tagged")
-    evaluation = write_tiny_evaluation(tmp_path / "evaluation", psnr_y=31.5)
-    put(project, "model1", "tagged", evaluation=evaluation)
-    tags = open_client(resolve_uri(None, project)).get_model_version("tagged", "1").tags
     expected = {
-        "psnr_y": "31.5",
+        "psnr_y": "30.5",
         "clips": "3",
         "degradation": "bicubic",
         "data_hash": "ab" * 32,
         "git_commit": "1234567",
     }
+    tags = tags_of(project, "tagged")
     assert expected.items() <= tags.items()
     assert "gain_psnr_y" not in tags
+
+
+def test_scores_of_another_evaluation_are_recorded_beside_the_first(
+    project: Path, tmp_path: Path
+) -> None:
+    registered = put(project, "model1", "beside")
+    first = tags_of(project, "beside")
+    evaluation = write_tiny_evaluation(tmp_path / "evaluation", psnr_y=31.5)
+    for _ in range(2):
+        put(project, "model1", "beside", evaluation=evaluation)
+    now = tags_of(project, "beside")
+    assert first.items() <= now.items()
+    (added,) = now.keys() - first.keys()
+    assert json.loads(now[added])["psnr_y"] == 31.5
+    metrics = open_client(resolve_uri(None, project)).get_run(registered.run_id).data.metrics
+    assert metrics["test/psnr_y"] == 30.5
+    assert metrics[f"test-{added.removeprefix('evaluation-')}/psnr_y"] == 31.5
+
+
+def test_other_facts_of_registered_weights_are_refused_by_name(
+    project: Path, tmp_path: Path
+) -> None:
+    put(project, "model1", "facts")
+    before = tags_of(project, "facts")
+    copied = tmp_path / "model"
+    shutil.copytree(project / "model1", copied)
+    text = (copied / "model.json").read_text()
+    (copied / "model.json").write_text(text.replace("1234567", "7654321"))
+    with pytest.raises(
+        RegistryError, match=r"facts version 1: .*git_commit is 1234567, now 7654321.*facts stay"
+    ):
+        put(tmp_path, "model", "facts", evaluation=project / "evaluation", project=project)
+    assert tags_of(project, "facts") == before
+
+
+def test_scores_of_other_weights_are_refused(project: Path, tmp_path: Path) -> None:
+    evaluation = write_tiny_evaluation(tmp_path / "evaluation")
+    (evaluation / "scores.json").write_text(json.dumps({"model": {"weights_sha256": "0" * 64}}))
+    with pytest.raises(SourceError, match=r"scores the weights 000000000000….*stvsr evaluate"):
+        put(project, "model1", "others", evaluation=evaluation)
+    assert versions(project, "others") == []
 
 
 def test_a_version_hangs_on_the_run_that_trained_it(project: Path, tmp_path: Path) -> None:

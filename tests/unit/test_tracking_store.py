@@ -12,8 +12,8 @@ from stvsr.tracking.store import (
     is_default_uri,
     open_client,
     open_experiment,
-    patiently,
     resolve_uri,
+    retrying,
 )
 from tests.support.ports import held_port
 
@@ -89,7 +89,7 @@ def test_an_experiment_is_made_once_with_artifacts_beside_the_database(tmp_path:
 def test_the_short_time_limits_end_with_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
-    with patiently("http://tracking:5000"):
+    with retrying("http://tracking:5000"):
         assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
