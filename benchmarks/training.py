@@ -29,7 +29,7 @@ from stvsr.models import StdanConfig, build_model
 from stvsr.training.checkpoint import Checkpoint, Checkpoints, optimizer_tensors
 from stvsr.training.config import TrainConfig
 from stvsr.training.counters import Counters
-from stvsr.training.trainer import make_optimizer
+from stvsr.training.loop import make_optimizer
 
 BATCH, CROP = 4, 32
 

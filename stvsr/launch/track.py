@@ -11,8 +11,8 @@ from stvsr.launch.job import TrainJob
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import read_history
+from stvsr.training.loop import PICTURE
 from stvsr.training.run import RunFolder, read_run
-from stvsr.training.trainer import PICTURE
 
 logger = logging.getLogger(__name__)
 

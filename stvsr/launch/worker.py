@@ -23,8 +23,8 @@ from stvsr.evaluation.pictures import before_after
 from stvsr.launch.job import Refusal, TrainJob
 from stvsr.launch.track import open_tracker, tracked
 from stvsr.models import build_model
+from stvsr.training.loop import Trainer, make_optimizer
 from stvsr.training.run import read_run
-from stvsr.training.trainer import Trainer, make_optimizer
 from stvsr.training.validation import score_clips
 
 logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from stvsr.training.counters import Counters
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Version of the checkpoint's layout."""
 
 OPTIMIZER_FILE = "optimizer.safetensors"

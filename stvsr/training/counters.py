@@ -13,20 +13,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Counters:
-    """The numbers of a run's state; the loop counts them on.
+    """The running numbers of a run.
 
     Attributes:
         step: optimizer steps done, the skipped ones among them.
         skipped_steps: steps whose loss or gradient was not finite, which changed nothing.
         skipped_in_a_row: how many of these are the last ones.
-        replaced_clips: clips that stood in for damaged ones.
+        replaced_clips: damaged clips that were replaced by others.
         window_steps: finite steps since the last record of the history.
         window_loss: sum of their losses.
         window_norm: sum of their gradients' norms.
         window_offset: sum of their mean |offset|, in pixels.
         loss: the last record's mean loss; None before the first.
         validation: what the last validation found, by name.
-        owes_record: whether this step has still to be validated and recorded.
+        validation_pending: whether this step has still to be validated and recorded.
     """
 
     step: int = 0
@@ -39,10 +39,10 @@ class Counters:
     window_offset: float = 0.0
     loss: float | None = None
     validation: dict[str, float] = field(default_factory=dict)
-    owes_record: bool = False
+    validation_pending: bool = False
 
     def count(self, sums: StepSums) -> bool:
-        """Take in a step; returns whether it is finite, so that the weights may follow it."""
+        """Count a step; returns whether it is finite, so that the weights may be updated."""
         is_finite = all(math.isfinite(number) for number in (sums.loss, sums.norm, sums.offset))
         if is_finite:
             self.window_steps += 1
@@ -73,7 +73,7 @@ class Counters:
         return metrics
 
 
-def say(step: int, steps: int, metrics: Mapping[str, float]) -> None:
+def log_record(step: int, steps: int, metrics: Mapping[str, float]) -> None:
     """Log a record in one line, and the alarm where the deformable layers' offsets run away."""
     if "step_seconds" not in metrics:  # of a step that an earlier process did
         return
@@ -97,7 +97,7 @@ def say(step: int, steps: int, metrics: Mapping[str, float]) -> None:
         logger.warning(
             "step %d: the deformable layers' mean |offset| is %.0f pixels, above %.0f: they "
             "sample beyond what they align; lower train.learning_rate or train.clip_norm and "
-            "start anew, or go back to an earlier checkpoint",
+            "start anew with --fresh",
             step,
             metrics["mean_offset"],
             ALARM_PX,

@@ -27,8 +27,8 @@ from stvsr.launch.job import TrainJob, deciding_parameters, run_name
 from stvsr.launch.train import checked_lineage
 from stvsr.launch.worker import build_trainer
 from stvsr.params import load_params
+from stvsr.training.loop import TrainingInterruptedError
 from stvsr.training.run import open_run
-from stvsr.training.trainer import TrainingInterruptedError
 from tests.support.projects import (
     DEADLINE_S,
     losses,
@@ -242,7 +242,7 @@ def test_a_job_of_fixed_size_waits_for_a_lost_node(
         "--", "stvsr", "train", *arguments,
     ]  # fmt: skip
     with running(submit, cluster) as submitted:
-        submitted.wait_for("goes on at step")
+        submitted.wait_for("resumes at step")
         goes_further(project)
         stop_it = [RAY, "job", "stop", f"--address={dashboard}", "by-hand"]
         with running(stop_it, cluster) as stopped:

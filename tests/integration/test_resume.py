@@ -166,8 +166,8 @@ def test_sigterm_saves_a_checkpoint_and_says_how_to_go_on(processes, tmp_path):
 
 
 def train_until_signal(folder: Path, answer) -> None:
+    from stvsr.training.loop import TrainingInterruptedError
     from stvsr.training.signals import stop_on_signals
-    from stvsr.training.trainer import TrainingInterruptedError
 
     config = TINY.model_copy(update={"steps": 10_000, "checkpoint_every": 5000})
 

@@ -17,8 +17,8 @@ from stvsr.core.world import World
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.config import TrainConfig
 from stvsr.training.history import TIMING, read_history
+from stvsr.training.loop import Trainer, TrainSummary, make_optimizer
 from stvsr.training.run import RunFolder, open_run, read_run
-from stvsr.training.trainer import Trainer, TrainSummary, make_optimizer
 
 TINY = TrainConfig(
     steps=20,

@@ -1,7 +1,7 @@
 """Which clips make up the batch of a step: a pure function of the seed and the step.
 
 The order does not depend on the number of ranks, workers or loaders, and no step depends on the
-one before it: a run that goes on at step s asks for step s and computes nothing else.
+one before it: a run that resumes at step s asks for step s and computes nothing else.
 """
 
 from functools import lru_cache

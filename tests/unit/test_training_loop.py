@@ -15,7 +15,7 @@ from stvsr.core.world import World
 from stvsr.models.layers.pcd import DeformableConv2d
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import curve, read_history
-from stvsr.training.trainer import TrainingInterruptedError, step_seed
+from stvsr.training.loop import TrainingInterruptedError, step_seed
 from tests.support.training import (
     TINY,
     TinyNet,
@@ -403,7 +403,7 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_named(tmp_path, caplog
     assert len(curve(records, "loss")) == 5
 
 
-def test_clips_that_stand_in_are_counted_and_each_damage_is_named_once(tmp_path, caplog):
+def test_replaced_clips_are_counted_and_each_damage_is_named_once(tmp_path, caplog):
     def with_damage(start):
         for step, batch in enumerate(batches()(start), start=start):
             line = "000001.tar: member x at byte 7: damaged; 2 stands in for 1"
@@ -413,7 +413,7 @@ def test_clips_that_stand_in_are_counted_and_each_damage_is_named_once(tmp_path,
     records = read_history(tmp_path / "run/history.jsonl")
     assert [count for _, count in curve(records, "replaced_clips")] == [2, 2, 3, 3, 3]
     assert caplog.text.count("damaged: 000001.tar: member x at byte 7") == 1
-    assert "3 of the clips that were shown stood in for damaged ones" in caplog.text
+    assert "3 damaged clips were replaced" in caplog.text
 
 
 def test_a_skipped_step_changes_neither_weights_nor_moments(tmp_path):

@@ -18,29 +18,24 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from stvsr.artifact import load_weights
 from stvsr.core.clip import ClipBatch
 from stvsr.core.errors import TrainingError
 from stvsr.core.files import only_writer, write_bytes_whole
 from stvsr.core.world import World
 from stvsr.losses import charbonnier
-from stvsr.training.checkpoint import (
-    Checkpoint,
-    Checkpoints,
-    load_optimizer,
-    optimizer_tensors,
-)
 from stvsr.training.config import TrainConfig, uneven_split
-from stvsr.training.counters import Counters, say
+from stvsr.training.counters import Counters, log_record
+from stvsr.training.due import AfterStep, End, Intervals, Validation, due, validation_due
 from stvsr.training.ema import Ema
 from stvsr.training.gradients import FlatGradients
-from stvsr.training.history import History, Record, read_history
+from stvsr.training.history import read_history
 from stvsr.training.meter import Meter
 from stvsr.training.offsets import OffsetMeter
 from stvsr.training.profile import traced
 from stvsr.training.ranks import Ranks
 from stvsr.training.run import RunFolder
 from stvsr.training.schedule import learning_rate_at
+from stvsr.training.state import TrainingState
 from stvsr.training.tracker import ForgivingTracker, NullTracker, Status, Tracker
 from stvsr.training.validation import SCORE, mean_scores
 
@@ -53,7 +48,7 @@ PICTURE = "before-after.png"
 
 
 class TrainingInterruptedError(TrainingError):
-    """Training was asked to stop; its state is saved and the same command goes on."""
+    """Training was asked to stop; its state is saved and the same command resumes."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 
 class Trainer:
-    """Trains a network from where its run stands to the last step."""
+    """The training of a network, from its run's newest checkpoint to the last step."""
 
     def __init__(
         self,
@@ -144,12 +139,21 @@ class Trainer:
         self._tracker = ForgivingTracker(open_tracker if self._world.is_main else NullTracker)
         self._device = next(model.parameters()).device
         self._ranks = Ranks(self._world, self._device)
-        self._checkpoints = Checkpoints(run.checkpoints, config.keep_checkpoints)
-        self._history = History(run.history)
-        self._counters = Counters()
         self._damage: set[str] = set()
         self._meter = Meter(self._device)
+        self._intervals = Intervals(
+            log=config.log_every,
+            checkpoint=config.checkpoint_every,
+            validate=config.validate_every if validate else 0,
+        )
         self._prepare()
+        self._state = TrainingState(
+            model, optimizer, self._ema, run, config, self._world, self._ranks
+        )
+
+    @property
+    def _counters(self) -> Counters:
+        return self._state.counters
 
     def model_to_publish(self) -> nn.Module:
         """The network to validate and to publish: the averaged one if there is one."""
@@ -168,9 +172,9 @@ class Trainer:
         """
         self._check_world()
         with self._only_trainer(), self._tracked():
-            resumed_from = self._resume()
-            if self._counters.owes_record:
-                self._account((), asked_to_stop=False)
+            resumed_from = self._state.resume()
+            if self._counters.validation_pending:
+                self._finish_step((), stop_requested=False)
             batches = self._batches(resumed_from)
             self._model.train()
             with traced(self._profile, self._device) as step_done:
@@ -178,15 +182,14 @@ class Trainer:
                     with self._meter.waiting():
                         batch = self._next(batches)
                     with self._meter.working():
-                        asked_to_stop = self._step(batch)
-                    self._account(batch.keys, asked_to_stop)
+                        stop_requested = self._step(batch)
+                    self._finish_step(batch.keys, stop_requested=stop_requested)
                     step_done()
             self._sync_tracker()
         counters = self._counters
         if counters.replaced_clips and self._world.is_main:
             logger.warning(
-                "%s: %d of the clips that were shown stood in for damaged ones; `stvsr shards "
-                "verify` names all damage",
+                "%s: %d damaged clips were replaced; `stvsr shards verify` names all damage",
                 self._run.path,
                 counters.replaced_clips,
             )
@@ -199,7 +202,7 @@ class Trainer:
         )
 
     def _step(self, batch: ClipBatch) -> bool:
-        """Forward, backward, update; returns whether any rank was asked to stop."""
+        """Forward, backward, update; returns whether a stop is requested on any rank."""
         step = self._counters.step
         torch.manual_seed(step_seed(self._seed, step, self._world.rank))
         self._gradients.zero()
@@ -208,7 +211,7 @@ class Trainer:
             share, self._offsets.read(), self._should_stop(), replaced=len(batch.damage)
         )
         if sums.replaced:
-            self._tell_of_damage(batch, sums.replaced)
+            self._log_damage(batch, sums.replaced)
 
         if self._counters.count(sums):
             self._gradients.cut(sums.norm, self._config.clip_norm)
@@ -269,47 +272,52 @@ class Trainer:
             )
         return batch
 
-    def _account(self, keys: Sequence[str], asked_to_stop: bool) -> None:
-        """Log, validate, save, and leave if need be; the order makes checkpoints complete.
+    def _finish_step(self, keys: Sequence[str], *, stop_requested: bool) -> None:
+        """Validate, log, save, and leave if need be, as `due` decides.
 
-        A stop does not wait for a validation: the run then owes the step's record, and makes it
-        before anything else when it goes on.
+        A stop does not wait for a validation: it is then pending, and made before anything else
+        when the run resumes.
         """
         config, counters = self._config, self._counters
-        is_last = counters.step == config.steps
-        is_broken = counters.skipped_in_a_row >= config.nonfinite_limit
-        counters.owes_record = False
-        scores: dict[str, float] | None = None
-        if self._validate and self._validates_now(is_last):
-            may_leave = not (is_last or is_broken)
-            if not (asked_to_stop and may_leave):
-                scores = self._score(self._validate, may_leave)
-            if scores is None:
-                counters.owes_record = asked_to_stop = True
-        if asked_to_stop:
+        now = AfterStep(
+            step=counters.step,
+            steps=config.steps,
+            is_broken=counters.skipped_in_a_row >= config.nonfinite_limit,
+            stop_requested=stop_requested,
+        )
+        scores = self._validated(validation_due(now, self._intervals))
+        if stop_requested or counters.validation_pending:
             self._tracker.hurry()
-        metrics: dict[str, float] = {}
-        if not counters.owes_record and (is_last or counters.step % config.log_every == 0):
-            metrics |= self._measure()
+        score = (scores or {}).get(SCORE)
+        todo = due(
+            now,
+            self._intervals,
+            has_score=score is not None,
+            is_postponed=counters.validation_pending,
+        )
+        metrics = self._measure() if todo.log else {}
         if scores is not None:
             metrics |= self._show(scores)
-        if metrics and self._world.is_main:
-            self._history.append(Record(counters.step, metrics))
-        score = metrics.get(f"val/{SCORE}")
-        is_due = counters.step % config.checkpoint_every == 0 or score is not None
-        if is_last or is_broken or asked_to_stop or is_due:
-            self._save(score, must_succeed=is_last or (asked_to_stop and not is_broken))
-        if is_broken:
-            self._refuse_to_go_on(keys)
-        if asked_to_stop and not is_last:
+        self._state.record(metrics)
+        if todo.save:
+            self._state.save(score, must_succeed=todo.save_must_succeed)
+            self._sync_tracker()
+        if todo.end is End.BROKEN:
+            self._raise_not_finite(keys)
+        if todo.end is End.STOPPED:
             raise TrainingInterruptedError(
                 f"{self._run.path}: stopped as asked after step {counters.step} of {config.steps}",
                 resumable=True,
             )
 
-    def _validates_now(self, is_last: bool) -> bool:
-        every = self._config.validate_every
-        return every > 0 and (is_last or self._counters.step % every == 0)
+    def _validated(self, validation: Validation) -> dict[str, float] | None:
+        """Validate if it is due; None where it is not, or where it is left for the next start."""
+        self._counters.validation_pending = validation is Validation.POSTPONED
+        if self._validate is None or validation in (Validation.NONE, Validation.POSTPONED):
+            return None
+        scores = self._score(self._validate, may_leave=validation is Validation.INTERRUPTIBLE)
+        self._counters.validation_pending = scores is None
+        return scores
 
     def _measure(self) -> dict[str, float]:
         """Close the window of steps since the last record."""
@@ -322,7 +330,7 @@ class Trainer:
         if not self._offsets.has_layers:
             metrics.pop("mean_offset", None)
         if self._world.is_main:
-            say(counters.step, self._config.steps, metrics)
+            log_record(counters.step, self._config.steps, metrics)
         return metrics
 
     def _score(
@@ -362,8 +370,8 @@ class Trainer:
             logger.warning("%s: cannot be written (%s)", self._run.path / PICTURE, error.strerror)
         self._tracker.log_picture(PICTURE, png)
 
-    def _tell_of_damage(self, batch: ClipBatch, replaced: int) -> None:
-        """Count the clips that stand in for damaged ones on any rank; log each damage once."""
+    def _log_damage(self, batch: ClipBatch, replaced: int) -> None:
+        """Count the damaged clips that were replaced on any rank; log each damage once."""
         self._counters.replaced_clips += replaced
         lines = {line for share in self._ranks.of_all(batch.damage) for line in share}
         if self._world.is_main:
@@ -371,7 +379,7 @@ class Trainer:
                 logger.warning("damaged: %s", line)
         self._damage |= lines
 
-    def _refuse_to_go_on(self, keys: Sequence[str]) -> None:
+    def _raise_not_finite(self, keys: Sequence[str]) -> None:
         names = ", ".join(name for share in self._ranks.of_all(keys) for name in share)
         raise TrainingError(
             f"{self._run.path}: {self._counters.skipped_in_a_row} steps in a row had a loss or "
@@ -379,76 +387,6 @@ class Trainer:
             f"{names}; the weights before them are saved: look at those clips, or train with a "
             "lower train.learning_rate or train.precision float32"
         )
-
-    def _save(self, score: float | None, *, must_succeed: bool) -> None:
-        """Write a checkpoint on rank 0; all ranks return, or stop, when that is done.
-
-        One that `must_succeed` is the last that this process writes: without it the run has not
-        come as far as it would say.
-        """
-        is_saved = self._try_to_save(score) if self._world.is_main else True
-        must_succeed |= self._config.on_save_failure == "stop"
-        if not self._ranks.as_on_main(int(is_saved)) and must_succeed:
-            raise TrainingError(
-                f"{self._run.checkpoints}: the checkpoint at step {self._counters.step} cannot be "
-                "written",
-                remedy="free some space",
-                resumable=True,
-            )
-
-    def _try_to_save(self, score: float | None) -> bool:
-        try:
-            self._history.commit()
-            self._checkpoints.save(self._capture(score))
-        except OSError as error:
-            saved = self._checkpoints.steps()
-            logger.warning(
-                "%s: the checkpoint at step %d cannot be written (%s); the newest is that at "
-                "step %d; free some space",
-                self._run.checkpoints,
-                self._counters.step,
-                error.strerror,
-                saved[0] if saved else 0,
-            )
-            return False
-        self._sync_tracker()
-        return True
-
-    def _capture(self, score: float | None) -> Checkpoint:
-        return Checkpoint(
-            counters=self._counters,
-            weights=self._model.state_dict(),
-            optimizer=optimizer_tensors(self._model, self._optimizer),
-            ema=self._ema.model.state_dict() if self._ema else {},
-            score=score,
-        )
-
-    def _resume(self) -> int:
-        """Put back the newest whole checkpoint on every rank, or start alike; returns the step."""
-        found: Checkpoint | None = None
-        if self._world.is_main:
-            self._checkpoints.clear_leftovers()
-            found = self._checkpoints.newest_whole()
-        step = self._ranks.as_on_main(found.counters.step if found else -1)
-        if step < 0:
-            models = [self._model, *([self._ema.model] if self._ema else [])]
-            self._ranks.start_alike(t for model in models for t in model.state_dict().values())
-        else:
-            self._restore(found or self._checkpoints.load(step))
-        if self._world.is_main:
-            self._history.cut_back(self._counters.step)
-            done, steps = self._counters.step, self._config.steps
-            how = "starts" if step < 0 else "is finished" if done == steps else "goes on"
-            logger.info("%s: %s at step %d of %d", self._run.path, how, done, steps)
-        return self._counters.step
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        self._counters = checkpoint.counters
-        source = str(self._checkpoints.path(checkpoint.counters.step))
-        load_weights(self._model, checkpoint.weights, source)
-        load_optimizer(self._model, self._optimizer, checkpoint.optimizer, source)
-        if self._ema:
-            load_weights(self._ema.model, checkpoint.ema, source)
 
     def _prepare(self) -> None:
         """Lay out memory: formats, the average's copy, the flat gradients, the compiled forward."""
