@@ -11,6 +11,7 @@ from stvsr.core.config import Config, Field
 from stvsr.core.fingerprint import code_fingerprint
 from stvsr.data.shards.format import Lineage
 from stvsr.data.shards.storage import Address, absolute
+from stvsr.launch.conversation import Conversation
 from stvsr.launch.settings import Settings, own_settings
 from stvsr.models import MODEL_NAMES
 from stvsr.params import Params
@@ -25,21 +26,15 @@ NOT_DECIDING = (
     *("stvsr.evaluation", "stvsr.metrics", "stvsr.training.validation"),  # scores
     *("stvsr.tracking", "stvsr.training.history", "stvsr.training.meter"),  # records
     *("stvsr.training.profile", "stvsr.training.run", "stvsr.training.tracker"),
-    *("stvsr.launch.job", "stvsr.launch.settings", "stvsr.launch.track"),
+    *(
+        "stvsr.launch.conversation",
+        "stvsr.launch.job",
+        "stvsr.launch.settings",
+        "stvsr.launch.track",
+    ),
     "stvsr.params",  # its values are in the run's record
 )
 """Modules that a training worker imports and on which the weights do not depend."""
-
-
-class Refusal(Config):
-    """Why a worker does not train, as its refusal file has it."""
-
-    text: str
-    """What is wrong."""
-    remedy: str = ""
-    """What to do."""
-    resumable: bool = False
-    """Whether the same command, given again, resumes."""
 
 
 class TrainJob(Config):
@@ -52,7 +47,7 @@ class TrainJob(Config):
     run: str
     """The run's folder, on storage that all workers share."""
     attempt: str
-    """Name of this start of the run; what a worker refuses to do is told under this name."""
+    """Name of this start of the run."""
     tracking_uri: str
     """The MLflow store."""
     parent: str | None = None
@@ -67,19 +62,9 @@ class TrainJob(Config):
     """What the run was made from: git commit, data version, data hash."""
 
     @property
-    def stop_file(self) -> Path:
-        """The run stops after a checkpoint when this file appears."""
-        return Path(self.run) / "stop"
-
-    @property
-    def refusal_file(self) -> Path:
-        """Where a worker says, in one line, why it does not go on."""
-        return Path(self.run) / f"refusal-{self.attempt}.txt"
-
-    @property
-    def log_file(self) -> Path:
-        """Log of rank 0, which the command shows."""
-        return Path(self.run) / "train.log"
+    def conversation(self) -> Conversation:
+        """The files through which this start talks with its workers."""
+        return Conversation(Path(self.run), self.attempt)
 
 
 def new_job(

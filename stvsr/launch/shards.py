@@ -1,6 +1,5 @@
 """`stvsr shard` on a Ray cluster: one task per shard, on whatever node has a core to spare."""
 
-import uuid
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -23,12 +22,19 @@ from stvsr.data.shards.write import (
     writer_code,
 )
 from stvsr.launch.cluster import cluster
+from stvsr.launch.probe import EXISTS, beacon, probe_nodes, refuse_unseen, unseen
 
 MAX_RETRIES = 3
 """How often a shard is begun anew after its worker or its node died."""
 
 TASKS_PER_CORE = 2
 """Tasks that are handed to the cluster at a time, so that none of its cores waits for the next."""
+
+REMEDY = (
+    "put source and shards on storage that all nodes share, under the same absolute path, or unset "
+    "RAY_ADDRESS"
+)
+"""What to do where a node does not see them."""
 
 CANCEL_SECONDS = 10.0
 """How long an interrupted command waits for its tasks to be gone."""
@@ -55,44 +61,38 @@ def write_shards_on_cluster(
 
 def on_cluster(tasks: Sequence[ShardTask], workers: int, what: str) -> Iterator[WrittenShard]:
     """Run the tasks on the cluster that is connected; a `RunTasks`."""
-    beacon = tasks[0].path.with_name(f".{uuid.uuid4().hex}.partial")
-    beacon.write_text(writer_code())
-    try:
-        written = dict(progress(_completed(tasks, beacon), len(tasks), what))
-    finally:
-        beacon.unlink(missing_ok=True)
+    with beacon(tasks[0].path.parent, writer_code()) as path:
+        probe_nodes(_expected(tasks[0], path), ShardError, REMEDY)
+        written = dict(progress(_completed(tasks, path), len(tasks), what))
     yield from (written[number] for number in range(len(tasks)))
 
 
-def build_on_node(task: ShardTask, beacon: Path) -> WrittenShard:
+def build_on_node(task: ShardTask, mark: Path) -> WrittenShard:
     """`build_shard` on a node that sees the folders of the machine that sent the task.
 
     Args:
         task: the shard.
-        beacon: a file that lies beside the shards where they are wanted; it names their writer.
+        mark: the command's beacon beside the shards; it names their writer.
 
     Raises:
         ShardError: this node's storage is another one, or its code would write other shards.
         StvsrError, OSError: as `build_shard`.
     """
     node = ray.util.get_node_ip_address()
-    missing = [path for path in (task.root, beacon) if not path.exists()]
-    if missing:
-        what = task.root if missing[0] == task.root else beacon.parent
+    refuse_unseen(node, unseen(_expected(task, mark)), ShardError, REMEDY)
+    if (wanted := mark.read_text()) != (found := writer_code()):
         raise ShardError(
-            f"{what}: node {node} of the cluster does not see what lies there on the machine of "
-            "this command; put source and shards on storage that all nodes share, under the same "
-            "absolute path, or unset RAY_ADDRESS"
-        )
-    if (wanted := beacon.read_text()) != (found := writer_code()):
-        raise ShardError(
-            f"{beacon.parent}: node {node} of the cluster writes shards as {found}, the machine of "
+            f"{mark.parent}: node {node} of the cluster writes shards as {found}, the machine of "
             f"this command as {wanted}; install the same stvsr on both, or unset RAY_ADDRESS"
         )
     return build_shard(task)
 
 
-def _completed(tasks: Sequence[ShardTask], beacon: Path) -> Iterator[tuple[int, WrittenShard]]:
+def _expected(task: ShardTask, mark: Path) -> dict[str, str]:
+    return {str(task.root): EXISTS, str(mark): EXISTS}
+
+
+def _completed(tasks: Sequence[ShardTask], mark: Path) -> Iterator[tuple[int, WrittenShard]]:
     """Yield (number, result) as tasks end; left early, it cancels those that have not."""
     remote = ray.remote(max_retries=MAX_RETRIES)(build_on_node)
     most = max(1, TASKS_PER_CORE * int(ray.cluster_resources().get("CPU", 1)))
@@ -101,7 +101,7 @@ def _completed(tasks: Sequence[ShardTask], beacon: Path) -> Iterator[tuple[int, 
     try:
         while True:
             for number, task in islice(waiting, most - len(pending)):
-                pending[remote.remote(task, beacon)] = number
+                pending[remote.remote(task, mark)] = number
             if not pending:
                 return
             (ended,), _ = ray.wait(list(pending), num_returns=1)

@@ -28,7 +28,7 @@ from stvsr.data.shards.read import ShardSet
 from stvsr.data.shards.storage import Address, inside
 from stvsr.launch.cluster import Roster, cluster, worker_resources
 from stvsr.launch.follow import following
-from stvsr.launch.job import Refusal, TrainJob, deciding_parameters, new_job, present_code, run_stem
+from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code, run_stem
 from stvsr.launch.probe import refuse_unshared_storage
 from stvsr.launch.track import WEIGHTS_FILE, remember
 from stvsr.launch.worker import train_worker
@@ -188,13 +188,13 @@ def fit(job: TrainJob, resources: Mapping[str, float]) -> None:
     """
     checkpoints = Checkpoints(read_run(Path(job.run)).checkpoints)
     with stop_on_signals() as asked:
-        job.stop_file.unlink(missing_ok=True)
+        job.conversation.stop.unlink(missing_ok=True)
         remember(job)
         while True:
             before = checkpoints.steps()[:1]
             error = _fit_once(job, resources, asked)
             after = checkpoints.steps()[:1]
-            if error is None or job.refusal_file.exists() or after == before or asked():
+            if error is None or job.conversation.is_refused or after == before or asked():
                 break
             logger.warning(
                 "%s: its workers failed %d times, but it got from step %d to %d: it goes on",
@@ -207,14 +207,14 @@ def _fit_once(
     job: TrainJob, resources: Mapping[str, float], asked: Callable[[], bool]
 ) -> BaseException | None:
     """Run Ray Train's trainer in a thread and look after it; returns what it failed with."""
-    run = Path(job.run)
+    run, talk = Path(job.run), job.conversation
     train = job.params.train
     roster = Roster(resources, train.workers, train.min_workers)
     outcome = _Outcome(make_torch_trainer(job, resources).fit)
     thread = threading.Thread(target=outcome, daemon=True)
     next_look = last_busy = time.monotonic()
     try:
-        with following(job.log_file, run / "history.jsonl", train.steps) as follower:
+        with following(talk.log, talk.history, train.steps) as follower:
             thread.start()
             while thread.is_alive():
                 thread.join(POLL_SECONDS)
@@ -222,8 +222,8 @@ def _fit_once(
                 now = time.monotonic()
                 if not asked() or _is_training(run):
                     last_busy = now
-                if asked() and not job.stop_file.exists():
-                    job.stop_file.touch()
+                if asked() and not talk.stop.exists():
+                    talk.stop.touch()
                     logger.warning("stopping: the step is ended and a checkpoint saved")
                 if asked() and (roster.waits or now - last_busy > IDLE_SECONDS):
                     what = "it waited for a node" if roster.waits else "no worker was training"
@@ -234,7 +234,7 @@ def _fit_once(
     except KeyboardInterrupt:
         raise LeaveAtOnceError("interrupted", status=130) from None
     finally:
-        shutil.rmtree(run / "ray", ignore_errors=True)
+        shutil.rmtree(talk.ray, ignore_errors=True)
     return outcome.error
 
 
@@ -266,7 +266,7 @@ def make_torch_trainer(
         ),
         run_config=RunConfig(
             name=job.attempt,
-            storage_path=str(Path(job.run) / "ray"),
+            storage_path=str(job.conversation.ray),
             failure_config=FailureConfig(max_failures=max_failures),
             callbacks=[*callbacks],
         ),
@@ -281,9 +281,7 @@ def make_torch_trainer(
 
 def raise_refusal(job: TrainJob, error: BaseException | None) -> None:
     """Raise what a job's worker refused, or what Ray failed with; return if neither did."""
-    if job.refusal_file.exists():
-        refusal = Refusal.model_validate_json(job.refusal_file.read_bytes())
-        job.refusal_file.unlink()
+    if refusal := job.conversation.take_refusal():
         kind = LeaveAtOnceError if isinstance(error, LeaveAtOnceError) else TrainingError
         raise kind(refusal.text, remedy=refusal.remedy, resumable=refusal.resumable)
     if isinstance(error, TrainingError):
@@ -292,7 +290,7 @@ def raise_refusal(job: TrainJob, error: BaseException | None) -> None:
         last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise TrainingError(
             f"{job.run}: its workers failed once too often, with: {last}",
-            remedy=f"see {job.log_file}",
+            remedy=f"see {job.conversation.log}",
             resumable=True,
         ) from error
 

@@ -28,7 +28,7 @@ from stvsr.core.errors import ParamsError, TrainingError
 from stvsr.core.files import only_writer, whole_folder
 from stvsr.data.shards.storage import Address
 from stvsr.launch.cluster import cluster, free_cores, worker_resources
-from stvsr.launch.job import Refusal, TrainJob, deciding_parameters, new_job, present_code
+from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code
 from stvsr.launch.probe import refuse_unshared_storage
 from stvsr.launch.train import (
     MAX_FAILURES,
@@ -129,8 +129,7 @@ def run_trial(config: Mapping[str, Any], job_json: str, steps: int, report_every
     path = Path(base.run) / f"trial-{ray_tune.get_context().get_trial_id()}"
     open_run(path, {"model": params.model.model_dump(), "train": params.train.deciding()})
     job = base.model_copy(update={"params": params, "run": str(path)})
-    if job.refusal_file.exists():  # Tune starts again what failed, and this would end alike
-        raise _refused(job)
+    job.conversation.raise_refusal()  # Tune starts again what failed, and this would end alike
     shutil.rmtree(path / "ray", ignore_errors=True)
     resources = worker_resources(params.train.workers * base.params.tune.concurrent)
     error: Exception | None = None
@@ -138,14 +137,8 @@ def run_trial(config: Mapping[str, Any], job_json: str, steps: int, report_every
         make_torch_trainer(job, resources, [TuneReportCallback()], max_failures=0).fit()
     except Exception as failure:  # Ray raises its own kinds; raise_refusal says which it was
         error = failure
-    if job.refusal_file.exists():
-        raise _refused(job)
+    job.conversation.raise_refusal()
     raise_refusal(job, error)
-
-
-def _refused(job: TrainJob) -> TrainingError:
-    refusal = Refusal.model_validate_json(job.refusal_file.read_bytes())
-    return TrainingError(refusal.text, remedy=refusal.remedy, resumable=refusal.resumable)
 
 
 def trial_params(

@@ -13,14 +13,13 @@ from torch import nn
 
 from stvsr.core.clip import ClipBatch
 from stvsr.core.errors import StvsrError, TrainingError
-from stvsr.core.files import write_text_whole
 from stvsr.core.log import set_up_logging
 from stvsr.core.world import World
 from stvsr.data.loading.loader import eval_clips, train_batches
 from stvsr.data.shards.read import ShardSet
 from stvsr.data.shards.storage import inside
 from stvsr.evaluation.pictures import before_after
-from stvsr.launch.job import Refusal, TrainJob
+from stvsr.launch.job import TrainJob
 from stvsr.launch.track import open_tracker, tracked
 from stvsr.models import build_model
 from stvsr.training.loop import Trainer, make_optimizer
@@ -29,15 +28,12 @@ from stvsr.training.validation import score_clips
 
 logger = logging.getLogger(__name__)
 
-TRACE = "trace.json.gz"
-"""Name of a profile in the run's folder."""
-
 
 def train_worker(config: Mapping[str, str]) -> None:
-    """Ray Train's loop: train where the run stands, to its end.
+    """Train the run of a job from its newest checkpoint to its end; Ray Train calls this.
 
-    A StvsrError is no fault that starting again would heal, and Ray starts a loop that raised
-    again: so it is written to the job's refusal file, which ends every later start at once.
+    Starting again does not help against a StvsrError, and Ray starts a loop that raised again: so
+    it is written to the conversation, which ends every later start at once.
     """
     job = TrainJob.model_validate_json(config["job"])
     job.settings.apply()
@@ -46,18 +42,18 @@ def train_worker(config: Mapping[str, str]) -> None:
             f"{job.run}: node {ray.util.get_node_ip_address()} does not see this folder; put data "
             "and runs on storage that all nodes share, under the same absolute path"
         )
-    if job.refusal_file.exists():
+    talk = job.conversation
+    if talk.is_refused:
         return
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), context.get_local_rank())
     if world.is_main:
-        set_up_logging(file=job.log_file)
+        set_up_logging(file=talk.log)
         logger.info("%d of %d workers train", world.size, job.params.train.workers)
     try:
         build_trainer(job, world, ray.train.torch.get_device()).run()
     except StvsrError as error:
-        refusal = Refusal(text=error.text, remedy=error.remedy, resumable=error.resumable)
-        write_text_whole(job.refusal_file, refusal.model_dump_json())
+        talk.refuse(error)
         if world.size > 1:
             raise  # the other ranks may wait for this one in a collective
     except Exception as error:
@@ -127,8 +123,8 @@ def build_trainer(job: TrainJob, world: World, device: torch.device) -> Trainer:
         after_validation=report,
         draw=draw,
         open_tracker=lambda: open_tracker(job.tracking_uri, run, tracked(job)),
-        should_stop=job.stop_file.exists,
-        profile=run.path / TRACE if job.profile else None,
+        should_stop=job.conversation.stop.exists,
+        profile=job.conversation.trace if job.profile else None,
     )
 
 

@@ -145,7 +145,7 @@ def train_here(project: Path, steps: int) -> None:
     open_run(run, deciding_parameters(params, lineage))
     uri = f"sqlite:///{project / 'mlflow.db'}"
     job = TrainJob(params=params, shards=shards, run=str(run), attempt="here", tracking_uri=uri)
-    job.stop_file.unlink(missing_ok=True)
+    job.conversation.stop.unlink(missing_ok=True)
     trainer = build_trainer(job, World(), torch.device("cpu"))
     if steps == params.train.steps:
         trainer.run()
@@ -155,7 +155,7 @@ def train_here(project: Path, steps: int) -> None:
         try:
             wait_for_step(project, steps)
         finally:
-            job.stop_file.touch()
+            job.conversation.stop.touch()
 
     stopper = threading.Thread(target=stop_there)
     stopper.start()

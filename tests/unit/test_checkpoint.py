@@ -148,9 +148,9 @@ def test_what_a_killed_process_left_is_no_checkpoint_and_is_cleared(checkpoints)
 
 def test_a_checkpoint_of_a_later_format_is_refused_with_both_numbers(checkpoints, monkeypatch):
     with monkeypatch.context() as later:
-        later.setattr("stvsr.training.checkpoint.FORMAT", 2)
+        later.setattr("stvsr.training.checkpoint.FORMAT", 3)
         save_all(checkpoints, 100)
-    with pytest.raises(CheckpointError, match="format 2, this version reads 1"):
+    with pytest.raises(CheckpointError, match="format 3, this version reads 2"):
         checkpoints.load(100)
 
 
