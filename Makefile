@@ -23,11 +23,13 @@ run: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@$(BIN)/stvsr summary
 
+# Unit tests share the cores; tests that start clusters and servers run alone. One thread per process.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/model
+	$(BIN)/python -m pytest tests/integration
 
 test-fast: setup
-	$(BIN)/python -m pytest -m 'not slow and not multinode'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not multinode' tests
 
 test-gpu: setup
 	STVSR_TEST_DEVICE=cuda $(BIN)/python -m pytest -m gpu

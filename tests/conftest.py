@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--reference",
         type=Path,
-        default=Path(__file__).resolve().parents[2] / "shared" / "reference",
+        default=Path(__file__).parent / "model" / "references",
         metavar="DIR",
         help="folder of reference values: tests/model checks every NAME.npz + NAME.json below it",
     )

@@ -17,7 +17,7 @@ ENTRIES = {
     "source": ("stvsr.data.sources.source",),
     "code": ("stvsr.data.index.build", "stvsr.data.shards.write"),
     "index": ("stvsr.data.index.build",),
-    "shard": ("stvsr.data.shards.write", "stvsr.launch.shards"),
+    "shard": ("stvsr.data.shards.write",),  # a cluster runs the same function
     "train": ("stvsr.launch.train", "stvsr.launch.worker"),
     "evaluate": ("stvsr.evaluation.evaluate",),
     "report": ("stvsr.evaluation.report",),
@@ -46,7 +46,7 @@ MAY_SKIP = {
     "source": (),
     "code": (),
     "index": (),
-    "shard": ("stvsr.launch", "stvsr.params"),
+    "shard": (),
     "train": (
         *("stvsr.params", "stvsr.tracking", "stvsr.evaluation", "stvsr.metrics"),
         *("stvsr.data.sources", "stvsr.data.index"),

@@ -6,14 +6,13 @@ from PIL import Image
 
 from stvsr.core.resize import cubic, downsample_bicubic, downsample_bicubic_uint8
 
-REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "bicubic"
+REFERENCE = Path(__file__).parents[1] / "data" / "bicubic"
 
 
 def read(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-@pytest.mark.skipif(not REFERENCE.is_dir(), reason="shared/reference/bicubic is not here")
 @pytest.mark.parametrize(
     ("downsample", "expected"),
     [

@@ -11,7 +11,6 @@ from stvsr.data.clips.layout import FRAMES, SourceRecord, frame_path, read_clip_
 from stvsr.data.index.build import IndexConfig, build_index
 from stvsr.data.sources.source import SourceConfig, make_source
 
-VIDEOS = Path(__file__).parents[3] / "shared" / "videos"
 SIZE = (64, 64)
 
 
@@ -205,9 +204,10 @@ def test_a_folder_without_videos_says_what_it_holds_and_what_is_allowed(tmp_path
         cut(tmp_path / "in", tmp_path / "source")
 
 
-@pytest.mark.skipif(not VIDEOS.is_dir(), reason="shared/videos is not here")
-def test_real_videos_give_clips_and_the_smallest_is_left_out(tmp_path):
-    record = cut(VIDEOS, tmp_path / "source", size=(448, 256), train_clips=3, test_clips=2)
+def test_videos_of_several_sizes_give_clips_and_the_smallest_is_left_out(tmp_path):
+    for name, seed, width, height in (("a", 0, 640, 272), ("b", 4, 480, 270), ("c", 9, 176, 144)):
+        encode(tmp_path / "in" / f"{name}.mp4", scene(seed, 60, width=width, height=height))
+    record = cut(tmp_path / "in", tmp_path / "source", size=(448, 256), train_clips=3, test_clips=2)
     assert (record.train_clips, record.test_clips) == (3, 2)
-    assert list(why(record)) == ["carphone_pristine.mp4"]
-    assert "640x272, 250 frames, scenes: 6" in record.provenance["bikes.mp4"]
+    assert list(why(record)) == ["c.mp4"]
+    assert "640x272, 60 frames, scenes: 1" in record.provenance["a.mp4"]
