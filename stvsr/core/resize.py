@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 
 from stvsr.core.clip import SCALE
 
-Levels = NDArray[np.uint8]
+UInt8Image = NDArray[np.uint8]
 
 TAPS = 4 * SCALE
 """Input rows that one output row depends on: the kernel's support of 4, stretched by the scale."""
 
 
-def downsample_bicubic(image: Levels) -> Levels:
+def downsample_bicubic(image: UInt8Image) -> UInt8Image:
     """Reduce an image to a quarter as MATLAB's imresize does on **double** input.
 
     Cubic kernel with a = -0.5 stretched by the scale (antialiasing), mirrored borders with the
@@ -36,7 +36,7 @@ def downsample_bicubic(image: Levels) -> Levels:
     return _to_levels(_reduce_columns(_reduce_rows(image, np.float32), np.float64))
 
 
-def downsample_bicubic_uint8(image: Levels) -> Levels:
+def downsample_bicubic_uint8(image: UInt8Image) -> UInt8Image:
     """Reduce an image to a quarter as MATLAB's imresize does on **uint8** input.
 
     As `downsample_bicubic`, but the first pass too is rounded half up and clipped to 8 bit.
@@ -58,7 +58,7 @@ _WEIGHTS = cubic((np.arange(TAPS) - (TAPS - 1) / 2) / SCALE)[None] / SCALE
 """(1, TAPS): what the input rows count for in one output row."""
 
 
-def _check_shape(image: Levels) -> None:
+def _check_shape(image: UInt8Image) -> None:
     if image.ndim != 3 or image.shape[0] % SCALE or image.shape[1] % SCALE or not image.size:
         raise ValueError(
             f"an image of shape {image.shape} cannot be reduced to a quarter; "
@@ -93,6 +93,6 @@ def _reduce_columns(
     return _reduce_rows(image.transpose(1, 0, 2), sums).transpose(1, 0, 2)
 
 
-def _to_levels(image: NDArray[np.floating]) -> Levels:
+def _to_levels(image: NDArray[np.floating]) -> UInt8Image:
     """Round half up and clip to 8 bit; the result lies in memory as (H, W, C)."""
     return np.ascontiguousarray(np.clip(np.floor(image + 0.5), 0, 255).astype(np.uint8))

@@ -17,7 +17,7 @@ from ray.util.placement_group import (
 )
 
 from stvsr.core.errors import LeaveAtOnceError, ServiceError, TrainingError
-from stvsr.launch.home import tell_address
+from stvsr.launch.own_address import set_own_address
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ OBJECT_STORE_BYTES = 256 * 1024**2
 POLL_SECONDS = "0.2"
 """How often Ray Train's controller looks at its workers; a `report` waits for one look."""
 
-KNOCK_SECONDS = 5
+CONNECT_SECONDS = 5
 """How long a port may take to answer before the cluster counts as dead."""
 
 TOKEN = "with token auth, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
@@ -69,13 +69,13 @@ def cluster(address: str | None = None, *, dashboard: bool = False) -> Iterator[
         os.environ.setdefault(name, value)
     named = name_address(address)
     address = address or os.environ.get("RAY_ADDRESS")
-    told = {"worker_process_setup_hook": tell_address} if dashboard else None
+    told = {"worker_process_setup_hook": set_own_address} if dashboard else None
     try:
         if address and address.startswith(("http://", "https://")):
             raise ValueError("that is a dashboard, to which `train` and `tune` submit jobs")
         if address:
             if address not in ("auto", "local"):
-                knock(address)
+                check_reachable(address)
             ray.init(
                 address=address,
                 log_to_driver=False,
@@ -130,7 +130,7 @@ def name_address(address: str | None) -> str:
     return f"--address {address}" if address else f"RAY_ADDRESS={told}" if told else ""
 
 
-def knock(address: str) -> None:
+def check_reachable(address: str) -> None:
     """Refuse what is no [SCHEME://]HOST:PORT and where nobody listens; Ray would try for minutes.
 
     Raises:
@@ -142,7 +142,7 @@ def knock(address: str) -> None:
     if not named or not port:
         raise ValueError("that names no HOST:PORT")
     place = (named["host"].strip("[]"), int(port))
-    socket.create_connection(place, KNOCK_SECONDS).close()
+    socket.create_connection(place, CONNECT_SECONDS).close()
 
 
 def worker_resources(workers: int, fewest: int | None = None) -> dict[str, float]:
@@ -201,7 +201,7 @@ def uses_gpu() -> bool:
     )
 
 
-class Roster:
+class CapacityMonitor:
     """Says when the cluster loses its room for a run's workers, and when it has it again."""
 
     def __init__(self, need: Resources, workers: int, fewest: int | None) -> None:

@@ -24,7 +24,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from stvsr.core.errors import ServiceError, TrainingError
 from stvsr.data.shards.storage import Address, absolute
-from stvsr.launch.cluster import knock
+from stvsr.launch.cluster import check_reachable
 from stvsr.launch.package import PARAMS_FILE, SETTINGS_FILE, package
 from stvsr.launch.settings import apply_file
 from stvsr.params import Params
@@ -166,7 +166,7 @@ def find_dashboard(address: str) -> str:
     """
     url = address.rstrip("/")
     try:
-        knock(address)
+        check_reachable(address)
         if address.startswith("ray://"):
             with (
                 warnings.catch_warnings(action="ignore"),
@@ -177,7 +177,7 @@ def find_dashboard(address: str) -> str:
         raise _unreachable(address, error) from None
     if url != address.rstrip("/"):
         try:
-            knock(url)
+            check_reachable(url)
         except OSError as error:
             raise ServiceError(
                 f"{address}: its dashboard at {url} does not answer here ({_first_line(error)}); "

@@ -26,7 +26,7 @@ from stvsr.data.loading.loader import LoaderConfig
 from stvsr.data.shards.format import Lineage
 from stvsr.data.shards.read import ShardSet
 from stvsr.data.shards.storage import Address, inside
-from stvsr.launch.cluster import Roster, cluster, worker_resources
+from stvsr.launch.cluster import CapacityMonitor, cluster, worker_resources
 from stvsr.launch.follow import following
 from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code, run_stem
 from stvsr.launch.probe import refuse_unshared_storage
@@ -57,7 +57,7 @@ MAX_FAILURES = 3
 POLL_SECONDS = 0.3
 """How often the command looks at the run's log."""
 
-ROSTER_SECONDS = 2.0
+CAPACITY_SECONDS = 2.0
 """How often the command looks at the cluster's nodes."""
 
 IDLE_SECONDS = 3.0
@@ -209,7 +209,7 @@ def _fit_once(
     """Run Ray Train's trainer in a thread and look after it; returns what it failed with."""
     run, talk = Path(job.run), job.conversation
     train = job.params.train
-    roster = Roster(resources, train.workers, train.min_workers)
+    monitor = CapacityMonitor(resources, train.workers, train.min_workers)
     outcome = _Outcome(make_torch_trainer(job, resources).fit)
     thread = threading.Thread(target=outcome, daemon=True)
     next_look = last_busy = time.monotonic()
@@ -225,12 +225,12 @@ def _fit_once(
                 if asked() and not talk.stop.exists():
                     talk.stop.touch()
                     logger.warning("stopping: the step is ended and a checkpoint saved")
-                if asked() and (roster.waits or now - last_busy > IDLE_SECONDS):
-                    what = "it waited for a node" if roster.waits else "no worker was training"
+                if asked() and (monitor.waits or now - last_busy > IDLE_SECONDS):
+                    what = "it waited for a node" if monitor.waits else "no worker was training"
                     return LeaveAtOnceError(f"{run}: stopped as asked while {what}")
                 if not asked() and now >= next_look:
-                    roster.look()
-                    next_look = now + ROSTER_SECONDS
+                    monitor.look()
+                    next_look = now + CAPACITY_SECONDS
     except KeyboardInterrupt:
         raise LeaveAtOnceError("interrupted", status=130) from None
     finally:

@@ -1,4 +1,4 @@
-"""An index that is killed while it judges, and the run after it."""
+"""An index that is killed while it inspects, and the run after it."""
 
 import itertools
 import logging
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from stvsr.data.index.build import IndexConfig, build_index
-from stvsr.data.index.inspection import Verdict
-from stvsr.data.index.journal import VerdictJournal
+from stvsr.data.index.inspection import Inspection
+from stvsr.data.index.journal import InspectionJournal
 from tests.support.clips import write_tiny_source
 
 CLIPS = 60
@@ -25,14 +25,14 @@ def make_index(source: Path, index: Path) -> None:
 
 def make_index_and_die(source: Path, index: Path) -> None:
     """Kill this process when it has come so far that its journal has been written to."""
-    real, calls = VerdictJournal.add, itertools.count(1)
+    real, calls = InspectionJournal.add, itertools.count(1)
 
-    def add(journal: VerdictJournal, clip: str, stamp: str, verdict: Verdict) -> None:
-        real(journal, clip, stamp, verdict)
+    def add(journal: InspectionJournal, clip: str, file_state: str, inspection: Inspection) -> None:
+        real(journal, clip, file_state, inspection)
         if next(calls) == JUDGED:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    VerdictJournal.add = add
+    InspectionJournal.add = add
     make_index(source, index)
 
 
@@ -43,7 +43,7 @@ def test_a_killed_index_goes_on_with_the_verdicts_it_had(
     source = write_tiny_source(tmp_path / "source", CLIPS - 1, 1)
     make_index(source, tmp_path / "undisturbed")
 
-    index, journal = tmp_path / "index", tmp_path / ".index.verdicts.jsonl"
+    index, journal = tmp_path / "index", tmp_path / ".index.inspections.jsonl"
     run = multiprocessing.get_context("spawn").Process(
         target=make_index_and_die, args=(source, index)
     )
@@ -54,7 +54,7 @@ def test_a_killed_index_goes_on_with_the_verdicts_it_had(
 
     caplog.set_level(logging.INFO)
     make_index(source, index)
-    before = re.search(rf"(\d+) of {CLIPS} clips were judged before", caplog.text)
+    before = re.search(rf"(\d+) of {CLIPS} clips were inspected before", caplog.text)
     assert before is not None
     assert 1 <= int(before[1]) <= JUDGED
     for name in ("manifest.parquet", "summary.json", "summary.md"):

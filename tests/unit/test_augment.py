@@ -22,20 +22,20 @@ def test_the_draw_is_the_one_written_down() -> None:
 @pytest.mark.parametrize("change", ["seed", "step", "slot"])
 def test_seed_step_and_slot_each_change_the_draw(change: str) -> None:
     at = {"seed": 0, "step": 0, "slot": 0}
-    draws = {augmentation(**{**at, change: n}, lr_size=(64, 112), crop=32) for n in range(20)}
-    assert len(draws) > 15
+    specs = {augmentation(**{**at, change: n}, lr_size=(64, 112), crop=32) for n in range(20)}
+    assert len(specs) > 15
 
 
 def test_crops_lie_inside_the_frame_and_reach_its_borders() -> None:
-    draws = [augmentation(0, step, 0, (18, 20), 16) for step in range(200)]
-    assert {draw.top for draw in draws} == {0, 1, 2}
-    assert {draw.left for draw in draws} == {0, 1, 2, 3, 4}
+    specs = [augmentation(0, step, 0, (18, 20), 16) for step in range(200)]
+    assert {draw.top for draw in specs} == {0, 1, 2}
+    assert {draw.left for draw in specs} == {0, 1, 2, 3, 4}
 
 
 def test_every_flip_and_reversal_comes_about_half_of_the_time() -> None:
-    draws = [augmentation(0, step, 0, (32, 32), 32) for step in range(400)]
+    specs = [augmentation(0, step, 0, (32, 32), 32) for step in range(400)]
     for field in ("flip_horizontal", "flip_vertical", "transpose", "reverse_time"):
-        assert 150 < sum(getattr(draw, field) for draw in draws) < 250
+        assert 150 < sum(getattr(draw, field) for draw in specs) < 250
 
 
 def test_flips_and_transposition_reach_the_eight_symmetries_of_the_square() -> None:
@@ -52,7 +52,7 @@ def test_hr_and_lr_show_the_same_part_the_same_way() -> None:
     lr_frame = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
     hr_frame = lr_frame.repeat(4, axis=0).repeat(4, axis=1)
     for step in range(30):
-        draw = augmentation(0, step, 0, (12, 20), 8)
+        spec = augmentation(0, step, 0, (12, 20), 8)
         np.testing.assert_array_equal(
             augment_hr(hr_frame, draw)[::4, ::4], augment_lr(lr_frame, draw)
         )

@@ -24,7 +24,7 @@ from stvsr.data.clips.layout import (
     write_record,
 )
 from stvsr.data.index.build import IndexConfig, build_index, read_manifest, read_root
-from stvsr.data.index.inspection import Limits, judge
+from stvsr.data.index.inspection import Limits, inspect_clip
 from stvsr.data.index.manifest import MANIFEST_NAME, read_all
 
 CLIP = "00001/0002"
@@ -116,7 +116,7 @@ def test_any_byte_that_is_damaged_is_a_verdict_and_never_an_exception(source):
         damaged = bytearray(content)
         damaged[int(rng.integers(8, min(len(content), 200)))] ^= int(rng.integers(1, 256))
         path.write_bytes(damaged)
-        reasons.add(judge(FolderFrames(source), CLIP, LIMITS).reason != "")
+        reasons.add(inspect_clip(FolderFrames(source), CLIP, LIMITS).reason != "")
     assert True in reasons
 
 

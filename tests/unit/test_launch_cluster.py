@@ -2,7 +2,7 @@ import pytest
 
 from stvsr.core.errors import ServiceError
 from stvsr.core.files import sha256_of
-from stvsr.launch.cluster import cluster, knock, largest_share, room
+from stvsr.launch.cluster import check_reachable, cluster, largest_share, room
 from stvsr.launch.probe import unseen
 from tests.support.ports import held_port
 
@@ -54,13 +54,13 @@ def test_a_node_that_sees_another_folder_or_other_files_there_is_found_out(tmp_p
 )
 def test_an_address_without_a_host_or_a_port_is_refused_before_ray_tries_it(address):
     with pytest.raises(ValueError, match="names no HOST:PORT"):
-        knock(address)
+        check_reachable(address)
 
 
 @pytest.mark.parametrize("scheme", ["", "http://", "ray://", "https://me:secret@"])
 def test_an_address_that_nobody_listens_at_is_refused(scheme):
     with held_port() as port, pytest.raises(ConnectionRefusedError):
-        knock(f"{scheme}127.0.0.1:{port}")
+        check_reachable(f"{scheme}127.0.0.1:{port}")
 
 
 def test_a_cluster_that_cannot_be_joined_is_one_line_that_speaks_of_the_token(monkeypatch):

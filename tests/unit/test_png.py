@@ -11,7 +11,7 @@ from PIL import Image
 from stvsr.data.clips import png
 
 
-def noise(height: int, width: int) -> png.Levels:
+def noise(height: int, width: int) -> png.UInt8Image:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 

@@ -38,7 +38,7 @@ class Frames(Protocol):
     def where(self, clip: str, frame: int) -> str:
         """The frame's file, for messages."""
 
-    def stamp(self, clip: str) -> str:
+    def file_state(self, clip: str) -> str:
         """What tells a clip's files from changed ones without reading them."""
 
     def read_list(self, name: str) -> bytes | None:
@@ -92,7 +92,7 @@ class FolderFrames:
         """See `Frames`."""
         return str(frame_path(self.root, clip, frame))
 
-    def stamp(self, clip: str) -> str:
+    def file_state(self, clip: str) -> str:
         """See `Frames`: each file's size and time of change."""
         paths = [frame_path(self.root, clip, frame) for frame in FRAMES]
         states = [path.stat() if path.is_file() else None for path in paths]
@@ -135,7 +135,7 @@ class ZipFrames:
         """See `Frames`."""
         return f"{self.path}: member {self.directory.prefix}sequences/{clip}/im{frame}.png"
 
-    def stamp(self, clip: str) -> str:
+    def file_state(self, clip: str) -> str:
         """See `Frames`: a checksum of the directory's entries, which hold the files' CRC-32."""
         members = [self.directory.frame(clip, frame) for frame in FRAMES]
         return f"{isal_zlib.crc32(repr(members).encode()):08x}"

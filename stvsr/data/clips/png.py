@@ -7,7 +7,7 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-Levels = NDArray[np.uint8]
+UInt8Image = NDArray[np.uint8]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -36,7 +36,9 @@ def check_header(content: bytes | memoryview, size: tuple[int, int]) -> None:
         )
 
 
-def decode(content: bytes | memoryview, size: tuple[int, int], rows: int | None = None) -> Levels:
+def decode(
+    content: bytes | memoryview, size: tuple[int, int], rows: int | None = None
+) -> UInt8Image:
     """Decode an 8-bit RGB PNG of `size` = (H, W) to (H, W, 3), or (rows, W, 3), 0..255.
 
     libpng reads it, as it does for DALI on a CPU, so the two refuse the same files; Pillow takes
@@ -114,7 +116,7 @@ def _pixel_stream(content: memoryview) -> bytes | None:
     return b"".join(stream) if kind == b"IEND" else None
 
 
-def encode_stored(image: Levels) -> bytes:
+def encode_stored(image: UInt8Image) -> bytes:
     """Make a PNG whose pixels are stored, not compressed.
 
     Compressed bytes differ between versions of zlib and of Pillow; these are the same everywhere,

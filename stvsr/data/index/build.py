@@ -1,4 +1,4 @@
-"""Index: every clip of a source opened and judged; the sound ones listed with their motion.
+"""Index: every clip of a source opened and inspected; the sound ones listed with their motion.
 
 The folder it writes holds `manifest.parquet` (one row per listed clip: the fields of
 `ClipRecord`), `summary.json` (`IndexSummary`) and `summary.md` (the same, to read).
@@ -27,8 +27,8 @@ from stvsr.data.clips.layout import (
     read_record,
     split_list,
 )
-from stvsr.data.index.inspection import Limits, Verdict, judge
-from stvsr.data.index.journal import VerdictJournal
+from stvsr.data.index.inspection import Inspection, Limits, inspect_clip
+from stvsr.data.index.journal import InspectionJournal
 from stvsr.data.index.manifest import ClipRecord, read_manifest, read_root, write_manifest
 from stvsr.data.index.summary import IndexSummary, summarise, write_summary
 
@@ -93,7 +93,7 @@ def build_index(source: Path, out: Path, config: IndexConfig) -> IndexSummary:
 
     Args:
         source: the folder `make_source` wrote.
-        out: replaced as a whole when all is judged.
+        out: replaced as a whole when all is inspected.
         config: the limits and thresholds.
 
     Raises:
@@ -105,11 +105,11 @@ def build_index(source: Path, out: Path, config: IndexConfig) -> IndexSummary:
         (split, clip) for split in SPLITS for clip in read_clip_list(split_list(source, split))
     ]
     limits = Limits(config.smallest_side, config.largest_side, config.black_level)
-    journal = VerdictJournal(out, limits)
-    verdicts = _judge_all(root, [clip for _, clip in listed], limits, journal)
+    journal = InspectionJournal(out, limits)
+    inspections = _inspect_all(root, [clip for _, clip in listed], limits, journal)
     classes = _published_motion(source)
-    records = [_record(split, clip, verdicts[clip], classes, config) for split, clip in listed]
-    records = _without_doubles(records, verdicts)
+    records = [_record(split, clip, inspections[clip], classes, config) for split, clip in listed]
+    records = _without_doubles(records, inspections)
     _check_enough(records, source)
 
     from_lists = sum(record.accepted and record.clip in classes for record in records)
@@ -123,35 +123,35 @@ def build_index(source: Path, out: Path, config: IndexConfig) -> IndexSummary:
     return summary
 
 
-def _judge_all(
-    root: Path, clips: Sequence[str], limits: Limits, journal: VerdictJournal
-) -> dict[str, Verdict]:
-    """Judge every clip once, on all cores, but for those whose verdict the journal has."""
+def _inspect_all(
+    root: Path, clips: Sequence[str], limits: Limits, journal: InspectionJournal
+) -> dict[str, Inspection]:
+    """Judge every clip once, on all cores, but for those whose inspection the journal has."""
     frames = open_frames(root)
     names = list(dict.fromkeys(clips))
     with closing(journal):
         kept = journal.open()
-        verdicts = {
+        inspections = {
             clip: kept[clip][1]
             for clip in names
-            if clip in kept and kept[clip][0] == frames.stamp(clip)
+            if clip in kept and kept[clip][0] == frames.file_state(clip)
         }
-        if verdicts:
-            logger.info("%d of %d clips were judged before", len(verdicts), len(names))
-        jobs = [(root, clip, limits) for clip in names if clip not in verdicts]
+        if inspections:
+            logger.info("%d of %d clips were inspected before", len(inspections), len(names))
+        jobs = [(root, clip, limits) for clip in names if clip not in inspections]
         workers = min(available_cores(), 1 + len(jobs) // CLIPS_PER_WORKER)
-        judged = map_parallel(_judge_job, jobs, workers, "judging clips")
-        for (_, clip, _), (stamp, verdict) in zip(jobs, judged, strict=True):
-            journal.add(clip, stamp, verdict)
-            verdicts[clip] = verdict
-    return verdicts
+        inspected = map_parallel(_inspect_job, jobs, workers, "inspecting clips")
+        for (_, clip, _), (file_state, inspection) in zip(jobs, inspected, strict=True):
+            journal.add(clip, file_state, inspection)
+            inspections[clip] = inspection
+    return inspections
 
 
-def _judge_job(job: tuple[Path, str, Limits]) -> tuple[str, Verdict]:
-    """A clip's verdict, and the stamp its files had before they were read."""
+def _inspect_job(job: tuple[Path, str, Limits]) -> tuple[str, Inspection]:
+    """A clip's inspection, and the file_state its files had before they were read."""
     root, clip, limits = job
     frames = open_frames(root)
-    return frames.stamp(clip), judge(frames, clip, limits)
+    return frames.file_state(clip), inspect_clip(frames, clip, limits)
 
 
 def _published_motion(source: Path) -> dict[str, Motion]:
@@ -161,18 +161,22 @@ def _published_motion(source: Path) -> dict[str, Motion]:
 
 
 def _record(
-    split: Split, clip: str, verdict: Verdict, classes: Mapping[str, Motion], config: IndexConfig
+    split: Split,
+    clip: str,
+    inspection: Inspection,
+    classes: Mapping[str, Motion],
+    config: IndexConfig,
 ) -> ClipRecord:
     return ClipRecord(
         clip=clip,
         split=split,
-        accepted=not verdict.reason,
-        reason=verdict.reason,
-        width=verdict.width,
-        height=verdict.height,
-        motion=classes.get(clip) or _measured_class(verdict.motion_px, config),
-        motion_px=verdict.motion_px,
-        brightness=verdict.brightness,
+        accepted=not inspection.reason,
+        reason=inspection.reason,
+        width=inspection.width,
+        height=inspection.height,
+        motion=classes.get(clip) or _measured_class(inspection.motion_px, config),
+        motion_px=inspection.motion_px,
+        brightness=inspection.brightness,
     )
 
 
@@ -183,25 +187,25 @@ def _measured_class(motion_px: float, config: IndexConfig) -> Motion:
 
 
 def _without_doubles(
-    records: Sequence[ClipRecord], verdicts: Mapping[str, Verdict]
+    records: Sequence[ClipRecord], inspections: Mapping[str, Inspection]
 ) -> list[ClipRecord]:
     """Refuse training clips that are test clips too, and what a list names twice."""
     tests = {record.clip for record in records if record.split == "test"}
-    test_bytes = {verdicts[clip].digest: clip for clip in tests if not verdicts[clip].reason}
+    test_bytes = {inspections[clip].digest: clip for clip in tests if not inspections[clip].reason}
     seen: set[tuple[str, str]] = set()
-    judged = []
+    inspected = []
     for record in records:
         reason = ""
         if (record.split, record.clip) in seen:
             reason = "its list names it twice"
         elif record.split == "train" and record.clip in tests:
             reason = "the test list has it too"
-        elif record.split == "train" and (twin := test_bytes.get(verdicts[record.clip].digest)):
+        elif record.split == "train" and (twin := test_bytes.get(inspections[record.clip].digest)):
             reason = f"its frames are those of test clip {twin}, byte for byte"
         seen.add((record.split, record.clip))
         doubled = record.accepted and reason
-        judged.append(replace(record, accepted=False, reason=reason) if doubled else record)
-    return judged
+        inspected.append(replace(record, accepted=False, reason=reason) if doubled else record)
+    return inspected
 
 
 def _check_enough(records: Sequence[ClipRecord], source: Path) -> None:

@@ -1,4 +1,4 @@
-"""Is a clip sound, and how fast does it move: judged from its seven PNG files."""
+"""Is a clip sound, and how fast does it move: inspected from its seven PNG files."""
 
 import hashlib
 import struct
@@ -13,7 +13,7 @@ from stvsr.data.clips import png
 from stvsr.data.clips.frames import FrameError, Frames
 from stvsr.data.clips.layout import FRAMES
 
-Levels = NDArray[np.uint8]
+UInt8Image = NDArray[np.uint8]
 
 FLOW_WIDTH = 224
 """Greatest width at which motion is measured; a Vimeo-90K frame is halved for it."""
@@ -38,7 +38,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Inspection:
     """What was found out about a clip.
 
     Attributes:
@@ -62,8 +62,8 @@ class UnsoundError(Exception):
     """Why a clip is refused; it never leaves this module."""
 
 
-def judge(frames: Frames, clip: str, limits: Limits) -> Verdict:
-    """Open every frame of a clip and measure it; a fault is a verdict, not an exception.
+def inspect_clip(frames: Frames, clip: str, limits: Limits) -> Inspection:
+    """Open every frame of a clip and measure it; a fault is a inspection, not an exception.
 
     Sound means: seven files im1.png … im7.png, all 8-bit RGB PNG that decode to the end, of one
     size within the limits that the scale of 4 divides, and not all black. The size is read from
@@ -83,9 +83,9 @@ def judge(frames: Frames, clip: str, limits: Limits) -> Verdict:
         if max(int(image.max()) for image in images) <= limits.black_level:
             raise UnsoundError(f"all black (no value above {limits.black_level})")
     except UnsoundError as fault:
-        return Verdict(str(fault), width=size[1], height=size[0])
+        return Inspection(str(fault), width=size[1], height=size[0])
     greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
-    return Verdict(
+    return Inspection(
         reason="",
         width=size[1],
         height=size[0],
@@ -125,7 +125,7 @@ def _checked_size(content: bytes, limits: Limits) -> tuple[int, int]:
     return height, width
 
 
-def _decoded(number: int, content: bytes, size: tuple[int, int]) -> Levels:
+def _decoded(number: int, content: bytes, size: tuple[int, int]) -> UInt8Image:
     """(H, W, 3) RGB."""
     try:
         return png.decode(content, size)
@@ -133,7 +133,7 @@ def _decoded(number: int, content: bytes, size: tuple[int, int]) -> Levels:
         raise UnsoundError(f"im{number}.png: {error}") from None
 
 
-def _motion(greys: list[Levels]) -> float:
+def _motion(greys: list[UInt8Image]) -> float:
     """Mean length of the DIS optical flow over all pixels of three steps, in pixels per frame."""
     height, width = greys[0].shape
     small_width = min(FLOW_WIDTH, int(width))

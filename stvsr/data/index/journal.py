@@ -1,4 +1,4 @@
-"""The verdicts of an index that is being made, kept so that a killed run need not judge again."""
+"""The inspections of an index that is being made, kept so that a killed run need not judge again."""
 
 import json
 import os
@@ -10,30 +10,30 @@ import cv2
 
 from stvsr.core.fingerprint import code_fingerprint
 from stvsr.data.index import inspection
-from stvsr.data.index.inspection import Limits, Verdict
+from stvsr.data.index.inspection import Inspection, Limits
 
 NOT_DECIDING = ("stvsr.core.errors", "stvsr.core.files", "stvsr.core.fingerprint")
 """Modules on which the result of an inspection does not depend."""
 
 
-class VerdictJournal:
-    """A hidden file beside the index: a line that says how clips are judged, then one per clip.
+class InspectionJournal:
+    """A hidden file beside the index: a line that says how clips are inspected, then one per clip.
 
     Lines are only ever appended, some 8 KiB at a time (two dozen clips), and a torn last one is
-    cut off by the next run. A verdict holds for the files it was made from: their stamp
-    (`Frames.stamp`) stands beside it. Refusals are not kept, so that a clip that was mended or
-    made readable is judged again.
+    cut off by the next run. A inspection holds for the files it was made from: their file_state
+    (`Frames.file_state`) stands beside it. Refusals are not kept, so that a clip that was mended or
+    made readable is inspected again.
     """
 
     def __init__(self, index: Path, limits: Limits) -> None:
-        self.path = index.with_name(f".{index.name}.verdicts.jsonl")
+        self.path = index.with_name(f".{index.name}.inspections.jsonl")
         self._how = {"format": 1, "limits": asdict(limits), "code": _code()}
         self._file: TextIO | None = None
 
-    def open(self) -> dict[str, tuple[str, Verdict]]:
-        """Open for appending; return clip -> (stamp, verdict) of the run that was killed.
+    def open(self) -> dict[str, tuple[str, Inspection]]:
+        """Open for appending; return clip -> (file_state, inspection) of the run that was killed.
 
-        There are none where clips were judged by other limits or other code.
+        There are none where clips were inspected by other limits or other code.
         """
         kept, whole = self._read()
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,11 +43,11 @@ class VerdictJournal:
             self._file.write(f"{json.dumps(self._how)}\n")
         return kept
 
-    def add(self, clip: str, stamp: str, verdict: Verdict) -> None:
-        """Keep a sound clip's verdict."""
-        if verdict.reason or self._file is None:
+    def add(self, clip: str, file_state: str, inspection: Inspection) -> None:
+        """Keep a sound clip's inspection."""
+        if inspection.reason or self._file is None:
             return
-        self._file.write(f"{json.dumps([clip, stamp, asdict(verdict)])}\n")
+        self._file.write(f"{json.dumps([clip, file_state, asdict(inspection)])}\n")
 
     def close(self) -> None:
         """Write what is left."""
@@ -55,12 +55,12 @@ class VerdictJournal:
             self._file.close()
 
     def remove(self) -> None:
-        """Forget the verdicts, when the index is whole."""
+        """Forget the inspections, when the index is whole."""
         self.path.unlink(missing_ok=True)
 
-    def _read(self) -> tuple[dict[str, tuple[str, Verdict]], int]:
-        """The verdicts, and the bytes of the file that are whole lines of this way of judging."""
-        kept: dict[str, tuple[str, Verdict]] = {}
+    def _read(self) -> tuple[dict[str, tuple[str, Inspection]], int]:
+        """The inspections, and the bytes of the file that are whole lines of this way of judging."""
+        kept: dict[str, tuple[str, Inspection]] = {}
         if not self.path.is_file():
             return kept, 0
         with self.path.open("rb") as file:
@@ -69,8 +69,8 @@ class VerdictJournal:
             whole = len(head)
             for line in file:
                 match _parsed(line):
-                    case [str(clip), str(stamp), dict(verdict)]:
-                        kept[clip] = stamp, Verdict(**verdict)
+                    case [str(clip), str(file_state), dict(inspection)]:
+                        kept[clip] = file_state, Inspection(**inspection)
                         whole += len(line)
                     case _:
                         break

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stvsr.core.clip import SCALE
 
-Levels = NDArray[np.uint8]
+UInt8Image = NDArray[np.uint8]
 Frame = TypeVar("Frame")
 
 AUGMENT_STREAM = 2
@@ -43,7 +43,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Draw:
+class SampleSpec:
     """One sample of a batch: which clip of the set, and what is done to it."""
 
     clip: int
@@ -53,7 +53,7 @@ class Draw:
 def augmentation(
     seed: int, step: int, slot: int, lr_size: tuple[int, int], crop: int
 ) -> Augmentation:
-    """Draw what is done to the clip in one slot of a step's global batch.
+    """SampleSpec what is done to the clip in one slot of a step's global batch.
 
     The first three raw 64-bit words of Philox-4x64-10 with key (seed, 2) and counter
     (0, 0, slot, step): the row and the column, each modulo the number of positions, and the four
@@ -88,12 +88,12 @@ def augmentation(
     )
 
 
-def augment_lr(frame: Levels, how: Augmentation) -> Levels:
+def augment_lr(frame: UInt8Image, how: Augmentation) -> UInt8Image:
     """Crop, flip and transpose an LR frame: (H, W, 3) -> (crop, crop, 3), a view."""
     return _augment(frame, how, 1)
 
 
-def augment_hr(frame: Levels, how: Augmentation) -> Levels:
+def augment_hr(frame: UInt8Image, how: Augmentation) -> UInt8Image:
     """Crop, flip and transpose an HR frame: (4H, 4W, 3) -> (4 crop, 4 crop, 3), a view."""
     return _augment(frame, how, SCALE)
 
@@ -103,7 +103,7 @@ def in_time(frames: Sequence[Frame], how: Augmentation) -> tuple[Frame, ...]:
     return tuple(reversed(frames)) if how.reverse_time else tuple(frames)
 
 
-def _augment(frame: Levels, how: Augmentation, scale: int) -> Levels:
+def _augment(frame: UInt8Image, how: Augmentation, scale: int) -> UInt8Image:
     top, left, side = how.top * scale, how.left * scale, how.crop * scale
     frame = frame[top : top + side, left : left + side]
     if how.flip_horizontal:

@@ -19,9 +19,9 @@ from torch.utils.dlpack import from_dlpack
 from stvsr.core.clip import SCALE, ClipBatch
 from stvsr.core.errors import ShardError
 from stvsr.data.clips import png
-from stvsr.data.loading.augment import Draw, in_time
+from stvsr.data.loading.augment import SampleSpec, in_time
 from stvsr.data.loading.read_ahead import give_way, read_ahead
-from stvsr.data.loading.samples import FRAMES, Sample, SoundClips
+from stvsr.data.loading.samples import FRAMES, Sample, ValidClips
 from stvsr.data.shards.format import HR_FRAMES, LR_FRAMES
 
 
@@ -39,8 +39,8 @@ class Cut:
 
 
 def dali_batches(
-    clips: SoundClips,
-    draws: Iterable[Sequence[Draw]],
+    clips: ValidClips,
+    specs: Iterable[Sequence[SampleSpec]],
     *,
     crop: int,
     reads: int,
@@ -48,14 +48,14 @@ def dali_batches(
     prefetch: int,
     device: torch.device,
 ) -> Generator[ClipBatch, None, None]:
-    """Yield the batches of `draws`, uint8, on `device`; the bytes are those of `torch_batches`.
+    """Yield the batches of `specs`, uint8, on `device`; the bytes are those of `torch_batches`.
 
     Threads of ours bring the files' bytes into memory, check them, inflate them and leave out the
     rows below the crop; DALI decodes, crops and flips what they leave, `prefetch` batches ahead.
 
     Args:
         clips: what is read.
-        draws: the samples of each batch, all of one size; taken as they are needed.
+        specs: the samples of each batch, all of one size; taken as they are needed.
         crop: side of the LR crop in pixels.
         reads: clips read at a time.
         threads: clips inflated at a time, and DALI's threads.
@@ -66,7 +66,7 @@ def dali_batches(
         ShardError: a member is damaged; names tar, member and byte.
         ServiceError: a remote store does not answer or refuses.
     """
-    reader = read_ahead(clips.read, draws, threads=reads, depth=prefetch)
+    reader = read_ahead(clips.read, specs, threads=reads, depth=prefetch)
     with closing(reader):
         samples = (read for _, read in reader)
         cutter = read_ahead(partial(_cut, clips), samples, threads=threads, depth=prefetch)
@@ -76,7 +76,7 @@ def dali_batches(
 
 def _decoded(
     batches: Iterator[list[Cut]],
-    clips: SoundClips,
+    clips: ValidClips,
     crop: int,
     threads: int,
     prefetch: int,
@@ -119,17 +119,17 @@ def _decoded(
         )
 
 
-def _cut(clips: SoundClips, sample: Sample) -> Cut:
+def _cut(clips: ValidClips, sample: Sample) -> Cut:
     """Leave the rows below the crop out, and put the files in the order in which they are shown."""
     sample = clips.renewed(sample)
-    how, n_lr = sample.draw.augmentation, len(LR_FRAMES)
+    how, n_lr = sample.spec.augmentation, len(LR_FRAMES)
     rows = (how.top + how.crop) * SCALE
-    size = clips.shards.size(sample.draw.clip, HR_FRAMES[0])
+    size = clips.shards.size(sample.spec.clip, HR_FRAMES[0])
     hr_files = [png.top_rows(file, size, rows) for file in sample.files[n_lr:]]
     return Cut(sample, (*in_time(sample.files[:n_lr], how), *in_time(hr_files, how)))
 
 
-def _renewed(clips: SoundClips, cut: Cut) -> Cut:
+def _renewed(clips: ValidClips, cut: Cut) -> Cut:
     """The same, or what stands in if its clip was found damaged since it was read."""
     sample = clips.renewed(cut.sample)
     return cut if sample is cut.sample else _cut(clips, sample)
@@ -173,7 +173,7 @@ def _pipeline(batch_size: int, crop: int, threads: int, depth: int, device: torc
 
 
 def _feed(pipeline: Any, batch: Sequence[Cut]) -> None:
-    hows = [cut.sample.draw.augmentation for cut in batch]
+    hows = [cut.sample.spec.augmentation for cut in batch]
     for frame, files in zip(FRAMES, zip(*(cut.files for cut in batch), strict=True), strict=True):
         pipeline.feed_input(frame, [np.frombuffer(file, np.uint8) for file in files])
     pipeline.feed_input("top_left", [np.array([how.top, how.left], np.int32) for how in hows])
@@ -182,16 +182,16 @@ def _feed(pipeline: Any, batch: Sequence[Cut]) -> None:
 
 
 def _without_damage(
-    clips: SoundClips, under_way: Iterable[Sequence[Cut]], error: RuntimeError
+    clips: ValidClips, under_way: Iterable[Sequence[Cut]], error: RuntimeError
 ) -> deque[list[Cut]]:
     """Find the files DALI could not decode, which it does not name, and what stands in for them."""
     found = False
     for sample in (cut.sample for batch in under_way for cut in batch):
         try:
             for frame, file in zip(FRAMES, sample.files, strict=True):
-                clips.shards.decode(sample.draw.clip, frame, file)
+                clips.shards.decode(sample.spec.clip, frame, file)
         except ShardError as damage:
-            clips.found(sample.draw.clip, damage)
+            clips.found(sample.spec.clip, damage)
             found = True
     if not found:
         keys = clips.keys(cut.sample for batch in under_way for cut in batch)
@@ -208,7 +208,7 @@ def _channels_first(dali_clips: Any, samples: Sequence[Sample]) -> Tensor:
     return torch.stack(
         [
             frames.permute(0, 3, 2, 1)
-            if sample.draw.augmentation.transpose
+            if sample.spec.augmentation.transpose
             else frames.permute(0, 3, 1, 2)
             for frames, sample in shown
         ]

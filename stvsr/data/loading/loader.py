@@ -11,9 +11,9 @@ from stvsr.core.clip import ClipBatch
 from stvsr.core.config import Config, Field
 from stvsr.core.errors import ParamsError
 from stvsr.core.world import World
-from stvsr.data.loading.augment import Draw, augmentation
+from stvsr.data.loading.augment import SampleSpec, augmentation
 from stvsr.data.loading.order import clip_indices
-from stvsr.data.loading.samples import OnDamage, SoundClips
+from stvsr.data.loading.samples import OnDamage, ValidClips
 from stvsr.data.loading.torch_loader import torch_batches, whole_clips
 from stvsr.data.shards.read import ShardSet
 
@@ -83,8 +83,8 @@ def train_batches(
         ServiceError: on the way, if a remote store does not answer or refuses.
     """
     _check(shards, global_batch, crop, world)
-    clips = SoundClips(shards, config.on_damage)
-    draws = (
+    clips = ValidClips(shards, config.on_damage)
+    specs = (
         _draws(shards, seed, step, global_batch, crop, world)
         for step in range(start_step, stop_step)
     )
@@ -94,7 +94,7 @@ def train_batches(
 
             batches = dali_batches(
                 clips,
-                draws,
+                specs,
                 crop=crop,
                 reads=config.reads,
                 threads=config.threads,
@@ -104,7 +104,7 @@ def train_batches(
         case "torch":
             batches = torch_batches(
                 clips,
-                draws,
+                specs,
                 reads=config.reads,
                 threads=config.threads,
                 prefetch=config.prefetch,
@@ -136,12 +136,12 @@ def eval_clips(
 
 def _draws(
     shards: ShardSet, seed: int, step: int, global_batch: int, crop: int, world: World
-) -> tuple[Draw, ...]:
+) -> tuple[SampleSpec, ...]:
     """A rank's samples of one step: its run of slots of the global batch."""
     clips = clip_indices(seed, step, global_batch, len(shards))
     share = global_batch // world.size
     return tuple(
-        Draw(clips[slot], augmentation(seed, step, slot, shards.lr_size(clips[slot]), crop))
+        SampleSpec(clips[slot], augmentation(seed, step, slot, shards.lr_size(clips[slot]), crop))
         for slot in range(world.rank * share, (world.rank + 1) * share)
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stvsr.core.errors import ShardError
-from stvsr.data.loading.augment import Draw
+from stvsr.data.loading.augment import SampleSpec
 from stvsr.data.shards.format import HR_FRAMES, LR_FRAMES
 from stvsr.data.shards.read import ShardSet
 
@@ -22,16 +22,16 @@ class Sample:
 
     Attributes:
         due: what the order drew.
-        draw: what is shown: `due`, or the sound clip that stands in.
+        spec: what is shown: `due`, or the sound clip that stands in.
         files: the PNG files of `FRAMES`.
     """
 
-    due: Draw
-    draw: Draw
+    due: SampleSpec
+    spec: SampleSpec
     files: tuple[memoryview, ...]
 
 
-class SoundClips:
+class ValidClips:
     """Reads the samples of a set, and knows which of its clips were found damaged.
 
     Where damage is to be skipped, the next clip in the order of the set that is sound stands in,
@@ -44,7 +44,7 @@ class SoundClips:
         self._on_damage = on_damage
         self._damage: dict[int, str] = {}
 
-    def read(self, due: Draw) -> Sample:
+    def read(self, due: SampleSpec) -> Sample:
         """Read the files of a sample, or of the clip that stands in.
 
         Raises:
@@ -52,13 +52,13 @@ class SoundClips:
             ServiceError: a remote store does not answer or refuses; no clip stands in for that.
         """
         while True:
-            draw = self._standing_in(due)
+            spec = self._replacement(due)
             try:
-                files = self.shards.files(draw.clip, FRAMES)
+                files = self.shards.files(spec.clip, FRAMES)
             except ShardError as damage:
-                self.found(draw.clip, damage)
+                self.found(spec.clip, damage)
             else:
-                return Sample(due, draw, tuple(files))
+                return Sample(due, spec, tuple(files))
 
     def renewed(self, sample: Sample) -> Sample:
         """The sample itself, or another one if its clip was found damaged since it was read.
@@ -66,7 +66,7 @@ class SoundClips:
         Raises:
             ShardError, ServiceError: as `read`.
         """
-        return self.read(sample.due) if sample.draw.clip in self._damage else sample
+        return self.read(sample.due) if sample.spec.clip in self._damage else sample
 
     def found(self, clip: int, damage: ShardError) -> None:
         """Take note that a clip is damaged.
@@ -80,18 +80,18 @@ class SoundClips:
 
     def keys(self, samples: Iterable[Sample]) -> tuple[str, ...]:
         """Names of the clips that are shown."""
-        return tuple(self.shards.keys[sample.draw.clip] for sample in samples)
+        return tuple(self.shards.keys[sample.spec.clip] for sample in samples)
 
     def damage(self, samples: Iterable[Sample]) -> tuple[str, ...]:
         """Why other clips stand in, a line for each sample in which one does."""
         return tuple(
-            f"{self._damage[sample.due.clip]}; {self.shards.keys[sample.draw.clip]} stands in for "
+            f"{self._damage[sample.due.clip]}; {self.shards.keys[sample.spec.clip]} stands in for "
             f"{self.shards.keys[sample.due.clip]}"
             for sample in samples
-            if sample.due.clip != sample.draw.clip
+            if sample.due.clip != sample.spec.clip
         )
 
-    def _standing_in(self, due: Draw) -> Draw:
+    def _replacement(self, due: SampleSpec) -> SampleSpec:
         n_clips = len(self.shards)
         for step in range(n_clips):
             clip = (due.clip + step) % n_clips
@@ -102,11 +102,11 @@ class SoundClips:
             f"{self._damage[0]}"
         )
 
-    def _cropped_alike(self, due: Draw, clip: int) -> Draw:
+    def _cropped_alike(self, due: SampleSpec, clip: int) -> SampleSpec:
         """The same augmentation of another clip, its crop moved inside a smaller frame."""
         how = due.augmentation
         height, width = self.shards.lr_size(clip)
         how = dataclasses.replace(
             how, top=min(how.top, height - how.crop), left=min(how.left, width - how.crop)
         )
-        return Draw(clip, how)
+        return SampleSpec(clip, how)

@@ -10,31 +10,31 @@ from numpy.typing import NDArray
 
 from stvsr.core.clip import SCALE, ClipBatch
 from stvsr.core.errors import ShardError
-from stvsr.data.loading.augment import Draw, augment_hr, augment_lr, in_time
+from stvsr.data.loading.augment import SampleSpec, augment_hr, augment_lr, in_time
 from stvsr.data.loading.read_ahead import read_ahead
-from stvsr.data.loading.samples import FRAMES, Sample, SoundClips
+from stvsr.data.loading.samples import FRAMES, Sample, ValidClips
 from stvsr.data.shards.format import HR_FRAMES, LR_FRAMES
 from stvsr.data.shards.read import ShardSet
 
-Levels = NDArray[np.uint8]
+UInt8Image = NDArray[np.uint8]
 
-ClipPair = tuple[Levels, Levels]
+ClipPair = tuple[UInt8Image, UInt8Image]
 """One clip's LR frames (4, 3, h, w) and HR frames (7, 3, 4h, 4w), contiguous."""
 
 
 def torch_batches(
-    clips: SoundClips,
-    draws: Iterable[Sequence[Draw]],
+    clips: ValidClips,
+    specs: Iterable[Sequence[SampleSpec]],
     *,
     reads: int,
     threads: int,
     prefetch: int,
 ) -> Generator[ClipBatch, None, None]:
-    """Yield the batches of `draws`, uint8, on the CPU.
+    """Yield the batches of `specs`, uint8, on the CPU.
 
     Args:
         clips: what is read.
-        draws: the samples of each batch; taken as they are needed.
+        specs: the samples of each batch; taken as they are needed.
         reads: clips read at a time.
         threads: clips decoded at a time.
         prefetch: batches read, and batches decoded, ahead.
@@ -43,7 +43,7 @@ def torch_batches(
         ShardError: a member is damaged; names tar, member and byte.
         ServiceError: a remote store does not answer or refuses.
     """
-    reader = read_ahead(clips.read, draws, threads=reads, depth=prefetch)
+    reader = read_ahead(clips.read, specs, threads=reads, depth=prefetch)
     with closing(reader):
         samples = (read for _, read in reader)
         work = partial(_decoded, clips)
@@ -69,18 +69,18 @@ def whole_clips(
             )
 
 
-def _decoded(clips: SoundClips, sample: Sample) -> tuple[Sample, ClipPair]:
+def _decoded(clips: ValidClips, sample: Sample) -> tuple[Sample, ClipPair]:
     """Decode, crop and flip a sample, or the one that stands in where it cannot be decoded."""
     while True:
         sample = clips.renewed(sample)
         try:
             return sample, _clip_pair(clips.shards, sample)
         except ShardError as damage:
-            clips.found(sample.draw.clip, damage)
+            clips.found(sample.spec.clip, damage)
 
 
 def _clip_pair(shards: ShardSet, sample: Sample) -> ClipPair:
-    clip, how = sample.draw.clip, sample.draw.augmentation
+    clip, how = sample.spec.clip, sample.spec.augmentation
     lr_frames, hr_frames = _decoded_frames(shards, clip, sample.files, how.top + how.crop)
     return (
         _channels_first([augment_lr(frame, how) for frame in in_time(lr_frames, how)]),
@@ -96,7 +96,7 @@ def _whole_clip(shards: ShardSet, clip: int) -> ClipPair:
 
 def _decoded_frames(
     shards: ShardSet, clip: int, files: Sequence[memoryview], lr_rows: int
-) -> tuple[list[Levels], list[Levels]]:
+) -> tuple[list[UInt8Image], list[UInt8Image]]:
     """The 4 LR and the 7 HR frames of a clip, in time, down to the last row that is wanted."""
     n_lr = len(LR_FRAMES)
     rows = [lr_rows] * n_lr + [lr_rows * SCALE] * len(HR_FRAMES)
@@ -104,12 +104,12 @@ def _decoded_frames(
     return frames[:n_lr], frames[n_lr:]
 
 
-def _channels_first(frames: Sequence[Levels]) -> Levels:
+def _channels_first(frames: Sequence[UInt8Image]) -> UInt8Image:
     """T frames of (H, W, 3) -> (T, 3, H, W)."""
     return np.ascontiguousarray(np.stack(frames).transpose(0, 3, 1, 2))
 
 
-def _stacked(pairs: Sequence[ClipPair], clips: SoundClips, samples: Sequence[Sample]) -> ClipBatch:
+def _stacked(pairs: Sequence[ClipPair], clips: ValidClips, samples: Sequence[Sample]) -> ClipBatch:
     lr_clips, hr_clips = zip(*pairs, strict=True)
     return ClipBatch(
         lr_clip=torch.from_numpy(np.stack(lr_clips)),

@@ -11,7 +11,7 @@ from stvsr.core.clip import SCALE
 from stvsr.core.config import Config, Field, model_serializer, model_validator
 from stvsr.core.resize import downsample_bicubic, downsample_bicubic_uint8
 
-Levels = NDArray[np.uint8]
+UInt8Image = NDArray[np.uint8]
 
 GAUSSIAN_SIGMA = 1.6
 """Standard deviation of the blur of `gaussian-bd` in HR pixels, as in the literature."""
@@ -66,7 +66,7 @@ def describe_degradation(degradation: Mapping[str, object]) -> str:
     return f"{name} ({', '.join(parameters)})" if parameters else name
 
 
-def degrade(hr_frame: Levels, config: DegradationConfig) -> Levels:
+def degrade(hr_frame: UInt8Image, config: DegradationConfig) -> UInt8Image:
     """Make the LR frame of one HR frame.
 
     Args:
@@ -91,7 +91,7 @@ def degrade(hr_frame: Levels, config: DegradationConfig) -> Levels:
             return _pillow_bicubic(hr_frame)
 
 
-def _blur_and_subsample(hr_frame: Levels, sigma: float) -> Levels:
+def _blur_and_subsample(hr_frame: UInt8Image, sigma: float) -> UInt8Image:
     """Blur with a normalised Gaussian (13x13 for 1.6), then keep HR pixels 0, 4, 8, … of both axes.
 
     LR pixel (y, x) therefore lies on HR pixel (4y, 4x), not in the middle of its 4x4 block as
@@ -118,14 +118,14 @@ def _blurred_rows(image: NDArray[np.float64], sigma: float) -> NDArray[np.float6
     return total
 
 
-def _pillow_bicubic(hr_frame: Levels) -> Levels:
+def _pillow_bicubic(hr_frame: UInt8Image) -> UInt8Image:
     """Pillow's antialiased bicubic (a = -0.5): width first, rounded to 8 bit between the passes."""
     height, width, _ = hr_frame.shape
     size = (width // SCALE, height // SCALE)
     return np.asarray(Image.fromarray(hr_frame).resize(size, Image.Resampling.BICUBIC))
 
 
-def _check_size(hr_frame: Levels) -> None:
+def _check_size(hr_frame: UInt8Image) -> None:
     height, width = hr_frame.shape[:2]
     if height % SCALE or width % SCALE:
         raise ValueError(f"a frame of {width}x{height}: both sides must be multiples of {SCALE}")

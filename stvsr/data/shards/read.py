@@ -28,7 +28,7 @@ from stvsr.data.shards.format import (
 )
 from stvsr.data.shards.storage import Address, Storage, inside, open_storage
 
-Levels = NDArray[np.uint8]
+UInt8Image = NDArray[np.uint8]
 
 AT_ONCE = 512
 """Indexes that are asked of a store together."""
@@ -149,7 +149,9 @@ class ShardSet:
         scale = SCALE if frame in HR_FRAMES else 1
         return height * scale, width * scale
 
-    def decode(self, clip: int, frame: str, content: memoryview, rows: int | None = None) -> Levels:
+    def decode(
+        self, clip: int, frame: str, content: memoryview, rows: int | None = None
+    ) -> UInt8Image:
         """Decode one of `files`: (H, W, 3), RGB, 0..255, or its first `rows` rows.
 
         Raises:
@@ -163,7 +165,7 @@ class ShardSet:
                 f"{remedy(self.lineage)}"
             ) from None
 
-    def frame(self, clip: int, frame: str) -> Levels:
+    def frame(self, clip: int, frame: str) -> UInt8Image:
         """Read and decode one frame, such as "lr1": (H, W, 3), RGB, 0..255.
 
         Raises:

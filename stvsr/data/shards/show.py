@@ -20,7 +20,7 @@ from stvsr.data.shards.format import ClipMeta
 from stvsr.data.shards.read import ShardSet
 from stvsr.data.shards.storage import Address, is_remote
 
-Levels = NDArray[np.uint8]
+UInt8Image = NDArray[np.uint8]
 
 READS = 16
 """Clips read at a time, which a remote store's latency asks for."""
@@ -81,7 +81,7 @@ def contact_sheet(shards: ShardSet, metas: Sequence[ClipMeta], clips: int) -> by
     return file.getvalue()
 
 
-def _thumbnail(frame: Levels) -> Image.Image:
+def _thumbnail(frame: UInt8Image) -> Image.Image:
     """The frame as large as fits; enlarged, it keeps its pixels to be seen."""
     image = Image.fromarray(frame)
     ratio = min(_THUMBNAIL[0] / image.width, _THUMBNAIL[1] / image.height)

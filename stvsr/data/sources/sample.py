@@ -38,7 +38,7 @@ from stvsr.data.clips.layout import (
     write_record,
 )
 
-Levels = NDArray[np.uint8]
+UInt8Image = NDArray[np.uint8]
 Point = tuple[float, float]
 
 BACKGROUNDS: dict[Split, tuple[str, ...]] = {
@@ -130,8 +130,8 @@ class _Layer:
         warps: for each frame the 2x3 map from frame to picture pixels.
     """
 
-    picture: Levels
-    mask: Levels | None
+    picture: UInt8Image
+    mask: UInt8Image | None
     warps: tuple[NDArray[np.float64], ...]
 
 
@@ -226,7 +226,7 @@ def _movement(rng: Generator, motion: Motion, width: int) -> _Path:
     return _Path((speed * cos, speed * sin), (-veer * sin, veer * cos), spin, growth)
 
 
-def _background(rng: Generator, photograph: Levels, scene: _Scene) -> _Layer:
+def _background(rng: Generator, photograph: UInt8Image, scene: _Scene) -> _Layer:
     """The photograph that fills the frame, under the camera movement that stays inside it best.
 
     Of 64 movements drawn, the one whose frame leaves the photograph least is taken; what lies
@@ -256,7 +256,7 @@ def _camera_warp(
     return _similarity(_middle(size), aim, density * path.scale(t), path.spin * t)
 
 
-def _cutout(rng: Generator, photograph: Levels, scene: _Scene) -> _Layer:
+def _cutout(rng: Generator, photograph: UInt8Image, scene: _Scene) -> _Layer:
     """A rounded piece of a photograph that floats through the frame on its own path."""
     width, height = scene.size
     rows, columns = photograph.shape[:2]
@@ -281,12 +281,12 @@ def _cutout(rng: Generator, photograph: Levels, scene: _Scene) -> _Layer:
     return _Layer(np.ascontiguousarray(piece), _blob(rng, 2 * reach), tuple(warps))
 
 
-def _detail(piece: Levels) -> float:
+def _detail(piece: UInt8Image) -> float:
     """Mean absolute second difference: how much there is to see in a piece of a photograph."""
     return float(np.abs(cv2.Laplacian(piece, cv2.CV_16S)).mean())
 
 
-def _blob(rng: Generator, side: int) -> Levels:
+def _blob(rng: Generator, side: int) -> UInt8Image:
     """(side, side) mask of a smooth random outline with soft edges, 255 inside."""
     finer = 4
     waves = [(k, rng.uniform(-0.15, 0.15), rng.uniform(0.0, 2.0 * math.pi)) for k in (2, 3, 4, 5)]
@@ -306,7 +306,7 @@ def _blob(rng: Generator, side: int) -> Levels:
     return np.asarray(cv2.GaussianBlur(mask, (5, 5), 1.0), np.uint8)
 
 
-def _draw(layers: list[_Layer], index: int, size: tuple[int, int]) -> Levels:
+def _draw(layers: list[_Layer], index: int, size: tuple[int, int]) -> UInt8Image:
     """Frame `index` (0..6) of the stacked layers, (H, W, 3) RGB."""
     canvas = np.zeros((FINE * size[1], FINE * size[0], 3), np.uint8)
     for layer in layers:
@@ -339,14 +339,14 @@ def _window(
     return rows, slice(max(0, math.floor(x.min())), min(extent[1], math.ceil(x.max()) + 1))
 
 
-def _blend(behind: Levels, front: Levels, mask: Levels) -> Levels:
+def _blend(behind: UInt8Image, front: UInt8Image, mask: UInt8Image) -> UInt8Image:
     """`front` where the mask is 255, `behind` where it is 0, mixed in whole numbers between."""
     weight = mask[..., None].astype(np.uint16)
     mixed = front * weight + behind * (np.uint16(255) - weight)
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
-def _png(frame: Levels) -> bytes:
+def _png(frame: UInt8Image) -> bytes:
     whole, content = cv2.imencode(
         ".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 3]
     )
@@ -403,7 +403,7 @@ def _beyond(warp: NDArray[np.float64], size: tuple[int, int], extent: tuple[int,
 
 
 @lru_cache(maxsize=32)
-def _photograph(name: str) -> Levels:
+def _photograph(name: str) -> UInt8Image:
     """(h, w, 3) RGB."""
     with Image.open(_photograph_path(name)) as image:
         return np.asarray(image.convert("RGB"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Levels = NDArray[np.uint8]
+UInt8Image = NDArray[np.uint8]
 
 THUMBNAIL = (64, 36)
 """Width and height of the grey pictures that scenes are told apart by."""
@@ -18,7 +18,7 @@ WINDOW = 8
 """Steps on either side of a step that say what is usual there."""
 
 LEAST_CHANGE = 7.0
-"""Levels by which a cut changes the thumbnail at least."""
+"""UInt8Image by which a cut changes the thumbnail at least."""
 
 STRONG = 3.0, 0.03
 """A cut changes the thumbnail this many times as much as is usual, and moves this share of the
@@ -41,7 +41,7 @@ class Signature:
     shift: float
 
 
-def signature(before: Levels | None, thumbnail: Levels) -> Signature:
+def signature(before: UInt8Image | None, thumbnail: UInt8Image) -> Signature:
     """Compare two grey thumbnails (h, w); the first frame of a video has none before it."""
     if before is None:
         return Signature(0.0, 0.0)
@@ -49,7 +49,7 @@ def signature(before: Levels | None, thumbnail: Levels) -> Signature:
     return Signature(change, shift(before, thumbnail))
 
 
-def shift(before: Levels, after: Levels) -> float:
+def shift(before: UInt8Image, after: UInt8Image) -> float:
     """Half the L1 distance of the smoothed grey histograms: 0 the same, 1 nothing in common."""
     return float(np.abs(_histogram(before) - _histogram(after)).sum() / 2)
 
@@ -85,7 +85,7 @@ def _usual(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return usual
 
 
-def _histogram(thumbnail: Levels) -> NDArray[np.float64]:
+def _histogram(thumbnail: UInt8Image) -> NDArray[np.float64]:
     """Shares of the grey levels, smoothed so that a slight change of light moves little."""
     counts = np.bincount(thumbnail.ravel(), minlength=256).reshape(BINS, -1).sum(axis=1)
     padded = np.pad(counts / counts.sum(), 1, mode="edge")

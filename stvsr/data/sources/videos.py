@@ -43,7 +43,7 @@ from stvsr.data.clips.layout import (
 from stvsr.data.sources.scenes import THUMBNAIL, Signature, find_cuts, shift, signature
 from stvsr.data.sources.septuplets import Plan, plan_clips, span
 
-Levels = NDArray[np.uint8]
+UInt8Image = NDArray[np.uint8]
 
 logger = logging.getLogger(__name__)
 
@@ -234,7 +234,7 @@ def _reason(error: Exception) -> str:
 
 def _read_scenes(videos: Sequence[_Video]) -> None:
     """Fill in every video's signatures and cuts."""
-    before: Levels | None = None
+    before: UInt8Image | None = None
     total = sum(video.expected for video in videos)
     frames = ((video, frame) for video in videos for frame in _frames(video))
     for video, frame in progress(frames, total, "finding scenes"):
@@ -321,11 +321,11 @@ def _write_clips(
     return written
 
 
-def _pictures(cuts: Sequence[_Cut], config: CutConfig) -> Iterator[tuple[_Cut, list[Levels]]]:
+def _pictures(cuts: Sequence[_Cut], config: CutConfig) -> Iterator[tuple[_Cut, list[UInt8Image]]]:
     """Each clip with its seven frames (H, W, 3) RGB."""
     for video in dict.fromkeys(id(cut.video) for cut in cuts):
         of_video = deque(cut for cut in cuts if id(cut.video) == video)
-        length, frames = span(config.frame_step), list[Levels]()
+        length, frames = span(config.frame_step), list[UInt8Image]()
         stop = of_video[-1].first + length
         for number, frame in enumerate(_frames(of_video[0].video, stop)):
             offset = number - of_video[0].first
@@ -336,7 +336,7 @@ def _pictures(cuts: Sequence[_Cut], config: CutConfig) -> Iterator[tuple[_Cut, l
                 frames = []
 
 
-def _fitted(frame: VideoFrame, size: tuple[int, int]) -> Levels:
+def _fitted(frame: VideoFrame, size: tuple[int, int]) -> UInt8Image:
     """Scale a frame down until it just covers `size`, and cut it to it around the centre."""
     image = Image.fromarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
     scale = max(size[0] / image.width, size[1] / image.height)
@@ -347,7 +347,7 @@ def _fitted(frame: VideoFrame, size: tuple[int, int]) -> Levels:
     return np.asarray(image.crop((left, top, left + size[0], top + size[1])))
 
 
-def _fault(frames: Sequence[Levels]) -> str:
+def _fault(frames: Sequence[UInt8Image]) -> str:
     """Why a clip shows nothing to learn from; "" if it does."""
     greys = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for frame in frames]
     if max(float(np.percentile(grey, 99)) for grey in greys) <= BLACK_LEVEL:
@@ -361,7 +361,7 @@ def _fault(frames: Sequence[Levels]) -> str:
     return ""
 
 
-def _write_clip(out: Path, clip: str, frames: Sequence[Levels]) -> None:
+def _write_clip(out: Path, clip: str, frames: Sequence[UInt8Image]) -> None:
     frame_path(out, clip, 1).parent.mkdir(parents=True)
     for number, frame in zip(FRAMES, frames, strict=True):
         Image.fromarray(frame).save(frame_path(out, clip, number), "PNG", compress_level=3)

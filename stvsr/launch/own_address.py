@@ -5,7 +5,7 @@ import os
 import ray
 
 
-def tell_address() -> None:
+def set_own_address() -> None:
     """Name this process's own cluster in RAY_ADDRESS; run in each of a search's processes.
 
     Ray Train asks Ray's State API whether a stopped trial's controller is dead, and frees its

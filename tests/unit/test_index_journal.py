@@ -10,7 +10,7 @@ import pytest
 from stvsr.data.clips.layout import frame_path, read_clip_list, split_list, write_clip_list
 from stvsr.data.index import build as index_module
 from stvsr.data.index.build import IndexConfig, build_index
-from stvsr.data.index.inspection import Verdict
+from stvsr.data.index.inspection import Inspection
 
 CLIP = "00001/0002"
 
@@ -32,7 +32,7 @@ def source(tmp_path: Path, tiny_source: Path) -> Path:
 
 @pytest.fixture
 def killed(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An index whose run ended when all was judged and nothing written."""
+    """An index whose run ended when all was inspected and nothing written."""
 
     def end(*_: object) -> None:
         raise KilledError
@@ -44,7 +44,7 @@ def killed(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path / "index"
 
 
-def judged_again(
+def inspected_again(
     source: Path,
     index: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -52,21 +52,23 @@ def judged_again(
 ) -> list[str]:
     """The clips that the next run opens."""
     opened: list[str] = []
-    judge = index_module.judge
+    inspect_clip = index_module.inspect_clip
 
-    def listed(frames: object, clip: str, limits: object) -> Verdict:
+    def listed(frames: object, clip: str, limits: object) -> Inspection:
         opened.append(clip)
-        return judge(frames, clip, limits)
+        return inspect_clip(frames, clip, limits)
 
-    monkeypatch.setattr(index_module, "judge", listed)
+    monkeypatch.setattr(index_module, "inspect_clip", listed)
     build_index(source, index, config or IndexConfig())
     return opened
 
 
-def test_clips_that_were_judged_sound_are_not_judged_again(source, killed, monkeypatch, caplog):
+def test_clips_that_were_inspected_as_valid_are_not_inspected_again(
+    source, killed, monkeypatch, caplog
+):
     caplog.set_level(logging.INFO)
-    assert judged_again(source, killed, monkeypatch) == ["00001/0003"]
-    assert "5 of 6 clips were judged before" in caplog.text
+    assert inspected_again(source, killed, monkeypatch) == ["00001/0003"]
+    assert "5 of 6 clips were inspected before" in caplog.text
     assert [path.name for path in killed.parent.glob(".index*")] == []
 
 
@@ -86,7 +88,7 @@ def fill_with_nothing(source: Path, journal: Path) -> None:
     journal.write_bytes(lines[0] + lines[1] + bytes(200))
 
 
-def judged_otherwise(source: Path, journal: Path) -> None:
+def inspected_otherwise(source: Path, journal: Path) -> None:
     journal.write_bytes(journal.read_bytes().replace(b'"code": "', b'"code": "0', 1))
 
 
@@ -95,7 +97,7 @@ CHANGES: dict[str, tuple[Callable[[Path, Path], None], list[str]]] = {
     "a changed file": (touch, [CLIP, "00001/0003"]),
     "a torn line": (tear, ALL[1:]),
     "zeros": (fill_with_nothing, ALL[1:]),
-    "other code": (judged_otherwise, ALL),
+    "other code": (inspected_otherwise, ALL),
 }
 
 
@@ -104,18 +106,18 @@ def test_a_verdict_holds_for_the_same_files_and_the_same_way_of_judging(
     source, killed, monkeypatch, change
 ):
     make, expected = CHANGES[change]
-    make(source, killed.parent / ".index.verdicts.jsonl")
-    assert judged_again(source, killed, monkeypatch) == expected
+    make(source, killed.parent / ".index.inspections.jsonl")
+    assert inspected_again(source, killed, monkeypatch) == expected
     build_index(source, killed.parent / "undisturbed", IndexConfig())
     for name in ("manifest.parquet", "summary.json", "summary.md"):
         undisturbed = killed.parent / "undisturbed" / name
         assert (killed / name).read_bytes() == undisturbed.read_bytes()
 
 
-def test_other_limits_are_judged_anew(source, killed, monkeypatch):
-    assert judged_again(source, killed, monkeypatch, IndexConfig(black_level=3)) == ALL
+def test_other_limits_inspect_anew(source, killed, monkeypatch):
+    assert inspected_again(source, killed, monkeypatch, IndexConfig(black_level=3)) == ALL
 
 
 def test_other_thresholds_need_no_judging(source, killed, monkeypatch):
     config = IndexConfig(slow_below=0.1, fast_from=0.2)
-    assert judged_again(source, killed, monkeypatch, config) == ["00001/0003"]
+    assert inspected_again(source, killed, monkeypatch, config) == ["00001/0003"]
