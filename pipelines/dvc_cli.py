@@ -3,7 +3,7 @@
 `repro` runs DVC under a supervisor: this module, started as a process in a session of its own,
 whose standard input is a pipe that only the caller holds open. However the caller ends, even by
 SIGKILL, the pipe closes, and the supervisor stops DVC, its stage and all that the stage started,
-and only then lets go of the project's lock: nothing goes on writing unseen.
+and only then lets go of the project's lock: nothing continues to write unseen.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ SAVE_S = 60.0
 """Seconds that a stage gets to save and leave when its run is cancelled or its caller is gone."""
 
 _REFUSED = "refused: "
-"""Opens the lines in which the supervisor, not DVC, says why it did not run."""
+"""Prefix of the lines with which the supervisor, not DVC, refuses a run."""
 
 _REFUSALS: dict[int, type[StvsrError]] = {1: StvsrError, 2: ParamsError, 3: ServiceError}
 """The supervisor's exit code for each kind of refusal."""
@@ -46,7 +46,7 @@ _LAST_LINES = 400
 
 @dataclass(frozen=True)
 class _Order:
-    """What the supervisor is to do; the fields are the arguments of `repro`."""
+    """Arguments of `repro`, passed to the supervisor."""
 
     targets: Sequence[str]
     overrides: Mapping[str, Value]
@@ -157,7 +157,7 @@ def _failure(lines: list[str], code: int, project: Path) -> StvsrError:
 
 
 def _reason(why: str | None, lines: list[str]) -> str:
-    """What a failed stage said: the lines of its refusal, else its last line, else DVC's reason."""
+    """Reason of a failed stage: the lines of its refusal, else its last line, else DVC's."""
     if not (why or "").startswith("failed to run: "):
         return why or "failed; see the log"
     heading = "Running stage "
@@ -169,7 +169,7 @@ def _reason(why: str | None, lines: list[str]) -> str:
 
 
 def main() -> int:
-    """Be the supervisor, as the module's docstring says; the order is the first argument."""
+    """Run the supervisor; the order is the first argument."""
     order = _Order(**json.loads(sys.argv[1]))
     set_up_logging()
     let_go = threading.Event()
@@ -191,7 +191,7 @@ def _await_end_of_input(let_go: threading.Event) -> None:
 
 
 def _refuse(error: StvsrError) -> int:
-    # The caller may be gone, and then nobody needs to be told.
+    # The caller may be gone, and then nobody reads this.
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.write("".join(f"{_REFUSED}{line}\n" for line in str(error).splitlines()))
         sys.stdout.flush()

@@ -22,7 +22,7 @@ from stvsr.core.files import write_bytes_whole
 logger = logging.getLogger(__name__)
 
 Value = str | int | float | bool
-"""What one parameter can be set to."""
+"""Value of one parameter."""
 
 
 @contextmanager

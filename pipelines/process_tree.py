@@ -26,7 +26,7 @@ def run_supervised(
     let_go: threading.Event,
     grace_s: float,
 ) -> int:
-    """Run a scheduler of stages (`dvc repro`) that ends, with all it started, when told to.
+    """Run a scheduler of stages (`dvc repro`) that ends, with all it started, on request.
 
     When `let_go` is set, the scheduler is frozen, so that it starts nothing further and still
     holds its locks; the stage at work gets SIGTERM and `grace_s` seconds to save and leave; then

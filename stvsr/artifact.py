@@ -1,4 +1,4 @@
-"""The model artifact: weights as safetensors beside a card that says what they are.
+"""The model folder: weights as safetensors beside a card that describes them.
 
 Loading one runs nothing that the file brings along. The same reading and comparing of weights
 serves the checkpoints of training.
@@ -34,7 +34,7 @@ class CodeVersion(Config):
 
 
 class Card(Config):
-    """What a model artifact is and where it comes from; the same training gives the same card."""
+    """Description and origin of a model; the same training gives the same card."""
 
     format: Literal[2] = 2
     """Version of the artifact's layout."""

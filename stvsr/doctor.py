@@ -1,4 +1,4 @@
-"""What this machine has, and what is missing for which job."""
+"""`stvsr doctor`: the parts of this machine that the jobs need, found or missing."""
 
 import importlib.metadata
 import os
@@ -242,7 +242,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _run(code: str) -> str | None:
-    """What a fresh Python prints for `code`; None if it fails (a broken library may also crash)."""
+    """Output of `code` in a fresh Python; None if it fails (a broken library may also crash)."""
     try:
         run = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE_SECONDS

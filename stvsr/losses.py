@@ -10,7 +10,7 @@ Reduction = Literal["mean", "sum"]
 """How a loss over all elements becomes one number."""
 
 EPSILON = 1e-6
-"""What keeps the square root smooth where the difference is zero."""
+"""Keeps the square root smooth where the difference is zero."""
 
 
 def charbonnier(sr_clip: Tensor, hr_clip: Tensor, reduction: Reduction = "mean") -> Tensor:
@@ -18,7 +18,7 @@ def charbonnier(sr_clip: Tensor, hr_clip: Tensor, reduction: Reduction = "mean")
 
     Args:
         sr_clip: any shape, usually (B, T_out, 3, 4H, 4W) in [0, 1].
-        hr_clip: same shape, the truth.
+        hr_clip: same shape, the ground truth.
         reduction: "mean" averages over all elements, so that the step does not depend on the
             batch's size; "sum" adds them up, as the published training code does.
 

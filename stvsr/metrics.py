@@ -34,7 +34,7 @@ def psnr_y(sr: Tensor, hr: Tensor) -> Tensor:
 
     Args:
         sr: (…, 3, H, W), uint8 RGB.
-        hr: same shape and type, the truth.
+        hr: same shape and type, the ground truth.
 
     Returns:
         (…), float64.
@@ -58,7 +58,7 @@ def ssim_y(sr: Tensor, hr: Tensor) -> Tensor:
 
     Source: Wang et al., "Image Quality Assessment: From Error Visibility to Structural
     Similarity" (2004): 11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, the mean over
-    the windows that lie wholly inside the frame.
+    the windows that are wholly inside the frame.
 
     Raises:
         InputError: as `psnr_y`, or the frames are smaller than the window.
@@ -76,8 +76,8 @@ def ssim_rgb(sr: Tensor, hr: Tensor) -> Tensor:
 def finite_mean(values: Iterable[float]) -> float | None:
     """Mean of the finite values; None where there is none.
 
-    A frame equal to the truth has an infinite PSNR, which no mean survives: it is left out, as
-    the published tables leave out the nine all-black clips of Vimeo-90K's test set.
+    A frame equal to the ground truth has an infinite PSNR, which no mean survives: it is left out,
+    as the published tables leave out the nine all-black clips of Vimeo-90K's test set.
     """
     finite = [value for value in values if math.isfinite(value)]
     return math.fsum(finite) / len(finite) if finite else None

@@ -28,7 +28,7 @@ from stvsr.training.config import TrainConfig
 class TuneConfig(Config):
     """A search with Ray Tune: each trial trains the network of `model` for at most `steps` steps.
 
-    It stands here and not in `stvsr.launch`, its owner, which lies above this file.
+    It is here and not in `stvsr.launch`, its owner, which is above this file.
     """
 
     trials: int = Field(default=6, ge=1)
@@ -52,14 +52,14 @@ class TuneConfig(Config):
 
 
 class Params(Config):
-    """All parameters of the line, section by section; `params.yaml` is one of these."""
+    """All parameters of the pipeline, section by section; `params.yaml` is one of these."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of everything random: the sample's scenes, the order, the crops, the weights."""
     source: SourceConfig = SourceConfig()
     """Where clips come from."""
     index: IndexConfig = IndexConfig()
-    """Which clips are sound."""
+    """Limits of valid clips."""
     degradation: DegradationConfig = DegradationConfig()
     """How LR frames are made from HR frames."""
     shards: ShardsConfig = ShardsConfig()

@@ -24,7 +24,7 @@ LISTED = 10
 """Names of each kind of fault that a refusal lists."""
 
 WRAPPER = "module."
-"""What data-parallel training puts before every name."""
+"""Prefix that data-parallel training puts before every name."""
 
 
 PUBLISHED: dict[str, ModelEntry] = {entry.name: entry for entry in MODELS if entry.rules}
@@ -141,7 +141,7 @@ def _tensors(file: Path, loaded: Any) -> dict[str, Tensor]:
     if strange:
         raise CheckpointError(
             f"{file}: found values that are no tensors ({_some(strange)}); expected a mapping "
-            "from names to tensors; if the weights lie under one of these, save that alone"
+            "from names to tensors; if the weights are under one of these, save that alone"
         )
     return {str(name).removeprefix(WRAPPER): tensor for name, tensor in loaded.items()}
 

@@ -1,4 +1,4 @@
-"""What the last run of the line gave: where the report lies, the table, the registered version."""
+"""`stvsr summary`: report, scores and registered version of the last run."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ def print_summary(project: Path) -> None:
     """Print report, table, version and load line of the project's last run.
 
     Raises:
-        StvsrError: the line has not run to its end here; the text names the command that does.
+        StvsrError: the pipeline has not run to its end here; the text names the command that does.
     """
     report = project / "report" / "index.html"
     if not report.is_file():

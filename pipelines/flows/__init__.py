@@ -1,1 +1,1 @@
-"""The only Prefect: flows decide when stages run; what they do stands in dvc.yaml."""
+"""The only Prefect: flows decide when the stages of dvc.yaml run."""

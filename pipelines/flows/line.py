@@ -1,4 +1,4 @@
-"""What the flows share: a run of DVC's stages whose log is the flow's, and what came out."""
+"""Parts that the flows share: a run of DVC's stages with its log, and its result."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ from stvsr.core.errors import StvsrError
 
 
 def given(parameters: Mapping[str, Value | None]) -> dict[str, Value]:
-    """The parameters that a run was given; the others are params.yaml's to say."""
+    """The parameters that a run was given; the others are in params.yaml."""
     return {key: value for key, value in parameters.items() if value is not None}
 
 
@@ -48,7 +48,7 @@ def run_stages(targets: Sequence[str], overrides: Mapping[str, Value], project: 
 
 
 def run_here(flow: Flow[..., State[Any]]) -> int:
-    """Run a flow in this process, as params.yaml says; a failure is one line of standard error.
+    """Run a flow in this process, with params.yaml; a failure is one line of standard error.
 
     Returns:
         The exit status: 0 when all stages are up to date.

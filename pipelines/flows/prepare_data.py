@@ -25,7 +25,7 @@ def prepare_data(
 ) -> State[Any]:
     """Make the shards that training and evaluation read.
 
-    What is left out is as params.yaml says; what is given holds for this run alone.
+    A parameter that is left out has the value in params.yaml; a given one holds for this run.
 
     Args:
         source_kind: where clips come from.

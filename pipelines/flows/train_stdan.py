@@ -29,7 +29,7 @@ def train_stdan(
 ) -> State[Any]:
     """Train a STDAN, score it against the baseline, report, and register it.
 
-    What is left out is as params.yaml says; what is given holds for this run alone.
+    A parameter that is left out has the value in params.yaml; a given one holds for this run.
 
     Args:
         preset: the paper's network, or the small one that trains without a GPU.

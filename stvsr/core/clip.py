@@ -34,7 +34,7 @@ class ClipBatch:
         lr_clip: (B, T_in, 3, H, W), RGB; float32 in [0, 1], or uint8 where asked for.
         hr_clip: (B, T_out, 3, 4H, 4W) with T_out = 2 * T_in - 1; same type and range.
         keys: the B clips' names, such as "00001/0266".
-        damage: one line for each clip that stands in for a damaged one; empty where none does.
+        damage: one line for each damaged clip that was replaced; empty where none was.
     """
 
     lr_clip: Tensor

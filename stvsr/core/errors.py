@@ -1,4 +1,4 @@
-"""The errors a user can meet: each says what, what was found, what is allowed, and what to do."""
+"""The errors a user can meet: each names the fault, what was found and allowed, and a remedy."""
 
 RESUME = "run the same command again to resume"
 """The remedy of every error whose command resumes."""
@@ -54,11 +54,11 @@ class CheckpointError(StvsrError):
 
 
 class InputError(StvsrError):
-    """A tensor or a video handed to a model is not what the model takes."""
+    """A tensor or a video passed to a model is not what the model takes."""
 
 
 class TrainingError(StvsrError):
-    """Training cannot start or cannot go on."""
+    """Training cannot start or continue."""
 
 
 class LeaveAtOnceError(TrainingError):

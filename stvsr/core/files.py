@@ -90,7 +90,7 @@ def _clear_leftovers(path: Path) -> None:
 
 
 def _is_alive(temporary: Path) -> bool:
-    """Whether the process that made `.NAME.PID.partial` still runs (on this machine)."""
+    """True if the process that made `.NAME.PID.partial` still runs (on this machine)."""
     pid = temporary.name.removesuffix(".partial").removesuffix(".old").rpartition(".")[2]
     return pid.isdigit() and int(pid) != os.getpid() and Path(f"/proc/{pid}").exists()
 

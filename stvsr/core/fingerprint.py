@@ -124,7 +124,7 @@ def _text(node: object) -> str:
 
 
 def _is_docstring(node: object) -> bool:
-    """Whether a statement is a string alone: the docstring of a module, a class, a field."""
+    """True if a statement is a string alone: the docstring of a module, a class, a field."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)

@@ -71,7 +71,7 @@ def _reduce_rows(
 ) -> NDArray[np.floating]:
     """(H, W, C) -> (H / 4, W, C), summed in the type `sums`.
 
-    Output row y lies at input row 4y + 1.5, whatever y: one set of weights serves all of them.
+    Output row y is at input row 4y + 1.5, whatever y: one set of weights serves all of them.
     """
     height, width, channels = image.shape
     margin = (TAPS - SCALE) // 2
@@ -94,5 +94,5 @@ def _reduce_columns(
 
 
 def _to_levels(image: NDArray[np.floating]) -> UInt8Image:
-    """Round half up and clip to 8 bit; the result lies in memory as (H, W, C)."""
+    """Round half up and clip to 8 bit; the result is in memory as (H, W, C)."""
     return np.ascontiguousarray(np.clip(np.floor(image + 0.5), 0, 255).astype(np.uint8))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class World:
-    """One process's place in a run: handed in, never looked up.
+    """One process's place in a run: passed in, never looked up.
 
     Attributes:
         rank: index of this process, 0 <= rank < size.
@@ -23,5 +23,5 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process speaks for the run (logs, saves, reports)."""
+        """True if this process speaks for the run (logs, saves, reports)."""
         return self.rank == 0

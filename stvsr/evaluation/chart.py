@@ -57,7 +57,7 @@ def line_chart(title: str, series: Sequence[Series], x_label: str, y_label: str)
 def nice_ticks(low: float, high: float, *, outward: bool = False) -> list[float]:
     """Three to eight round numbers, in steps of 1, 2 or 5 times a power of ten.
 
-    They lie within [low, high], or with `outward` just enclose it; one value alone gets itself as
+    They are within [low, high], or with `outward` just enclose it; one value alone gets itself as
     its only tick.
     """
     if high <= low:

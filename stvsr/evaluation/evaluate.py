@@ -54,7 +54,7 @@ def evaluate(model_folder: Path, shards_at: Address, out: Path, config: Evaluate
         ParamsError: the device is not there.
         CheckpointError: the artifact is missing or damaged.
         ShardError: the shards are missing or damaged.
-        ServiceError: the store they lie in does not answer or refuses.
+        ServiceError: the store they are in does not answer or refuses.
     """
     device = _device(config)
     model, card = load_artifact(model_folder)
@@ -174,14 +174,14 @@ def _strip(clip: str, frames: Sequence[FrameScore], strips: Strips) -> Strip:
 def _warn(scores: Scores) -> None:
     if not scores.same_degradation:
         logger.warning(
-            "the network was trained on %s and is scored on %s: its scores say how it does on "
+            "the network was trained on %s and is scored on %s: its scores are those on "
             "LR frames it has never seen the like of",
             scores.model.degradation,
             scores.degradation,
         )
     if scores.frames_left_out:
         logger.warning(
-            "%d frames equal the truth, have an infinite PSNR, and count in no mean",
+            "%d frames equal the ground truth, have an infinite PSNR, and count in no mean",
             scores.frames_left_out,
         )
 

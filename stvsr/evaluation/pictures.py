@@ -83,7 +83,7 @@ def cut_strips(model: nn.Module, clip: ClipBatch, size: int) -> Strips:
 def busiest_crop(before: Tensor, frame: Tensor, after: Tensor, size: int) -> Crop:
     """The square of a frame with the most detail times motion, on the grid of LR pixels.
 
-    It is a function of the truth alone, so it favours no method.
+    It is a function of the ground truth alone, so it favours no method.
 
     Args:
         before: the frame before, (3, H, W), uint8.

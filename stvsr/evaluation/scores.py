@@ -16,7 +16,7 @@ from stvsr.core.errors import SourceError
 from stvsr.metrics import finite_mean
 
 Kind = Literal["input", "interpolated"]
-"""Whether a frame's LR was given to the network, or the network had to make the frame up."""
+"""An input frame, whose LR the network gets, or an interpolated one, which it makes."""
 
 MOTIONS = ("slow", "medium", "fast")
 """The motion classes, in the order in which tables show them."""
@@ -31,7 +31,7 @@ class FrameScore:
         motion: its motion class, one of `MOTIONS`.
         frame: place in the clip, from 1.
         kind: whether it was an input or is interpolated.
-        psnr_y: network's PSNR-Y, in dB; infinite where it equals the truth.
+        psnr_y: network's PSNR-Y, in dB; infinite where it equals the ground truth.
         ssim_y: network's SSIM-Y, in [-1, 1].
         bicubic_linear_psnr_y: the baseline's PSNR-Y, in dB.
         bicubic_linear_ssim_y: the baseline's SSIM-Y.
@@ -48,7 +48,7 @@ class FrameScore:
 
     @property
     def is_scored(self) -> bool:
-        """Whether both PSNRs are finite; other frames count in no mean."""
+        """True if both PSNRs are finite; other frames count in no mean."""
         return math.isfinite(self.psnr_y) and math.isfinite(self.bicubic_linear_psnr_y)
 
 
@@ -105,7 +105,7 @@ class Crop(Config):
 
 
 class Strip(Config):
-    """What one class's strips show."""
+    """The strips of one motion class."""
 
     clip: str
     """The clip of the class whose gain over the baseline is the median one."""
@@ -120,7 +120,7 @@ class Strip(Config):
 
 
 class ModelFacts(Config):
-    """What is known of the scored network."""
+    """Facts of the scored network."""
 
     name: str
     """Its name, such as "stdan-small"."""
@@ -160,7 +160,7 @@ class Scores(Config):
 
     @property
     def same_degradation(self) -> bool:
-        """Whether the scored clips were degraded as those the network was trained on."""
+        """True if the scored clips were degraded as those the network was trained on."""
         return self.degradation == self.model.degradation
 
 

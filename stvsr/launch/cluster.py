@@ -31,7 +31,7 @@ CONNECT_SECONDS = 5
 """How long a port may take to answer before the cluster counts as dead."""
 
 TOKEN = "with token auth, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
-"""What there is to do where a cluster refuses whoever has not its token."""
+"""Remedy where a cluster asks for a token."""
 
 _ADDRESS = re.compile(
     r"(?:(?P<scheme>\w+)://)?(?:[^\s/@]+@)?"
@@ -45,10 +45,10 @@ DRIVER_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": POLL_SECONDS,
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
-"""What a process that starts training workers sets, unless told otherwise, before it does."""
+"""Environment of a process that starts training workers, unless it is set already."""
 
 Resources = Mapping[str, float]
-"""What a node has or a worker needs, such as {"CPU": 4.0, "GPU": 1.0}."""
+"""Resources of a node or needs of a worker, such as {"CPU": 4.0, "GPU": 1.0}."""
 
 
 @contextmanager
@@ -146,7 +146,7 @@ def check_reachable(address: str) -> None:
 
 
 def worker_resources(workers: int, fewest: int | None = None) -> dict[str, float]:
-    """What each training worker gets: an equal share of the cores, and a GPU if there are any.
+    """Resources of each training worker: an equal share of the cores, and a GPU if there are any.
 
     Args:
         workers: how many shall train together.
@@ -191,7 +191,7 @@ def alive_nodes() -> list[Resources]:
 
 
 def uses_gpu() -> bool:
-    """Whether workers train on GPUs: a node has some, and where it is this one, torch sees them."""
+    """True if workers train on GPUs: a node has some, and where it is this one, torch sees them."""
     here = ray.get_runtime_context().get_node_id()
     return any(
         node["Alive"]
@@ -213,7 +213,7 @@ class CapacityMonitor:
 
     @property
     def waits(self) -> bool:
-        """Whether training cannot go on before another node joins."""
+        """True if training cannot resume before another node joins."""
         return self._room < self._fewest
 
     def look(self) -> None:
@@ -227,10 +227,10 @@ class CapacityMonitor:
         if self.waits:
             need = " and ".join(f"{amount:g} {kind}" for kind, amount in self._need.items())
             logger.warning(
-                "%s: training waits until a node with %s per worker joins, and then goes on from "
+                "%s: training waits until a node with %s per worker joins, and then resumes from "
                 "the newest checkpoint", has, need,
             )  # fmt: skip
         elif found < previous:
-            logger.warning("%s: training goes on with fewer, and with more when a node joins", has)
+            logger.warning("%s: training resumes with fewer, and with more when a node joins", has)
         else:
-            logger.info("%s: training goes on with them from the newest checkpoint", has)
+            logger.info("%s: training resumes with them from the newest checkpoint", has)

@@ -12,11 +12,11 @@ class Refusal(Config):
     """Why a worker does not train, as its refusal file has it."""
 
     text: str
-    """What is wrong."""
+    """The fault."""
     remedy: str = ""
-    """What to do."""
+    """The remedy."""
     resumable: bool = False
-    """Whether the same command, given again, resumes."""
+    """True if the same command, given again, resumes."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Conversation:
 
     @property
     def is_refused(self) -> bool:
-        """Whether a worker has refused to train in this start."""
+        """True if a worker has refused to train in this start."""
         return self._refusal.exists()
 
     def refuse(self, error: StvsrError) -> None:

@@ -1,4 +1,4 @@
-"""What a run on a cluster says, shown where it was started: its log, and a bar on a terminal."""
+"""The log of a run, shown by the command that started it, with a bar on a terminal."""
 
 import json
 import sys

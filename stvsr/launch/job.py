@@ -38,7 +38,7 @@ NOT_DECIDING = (
 
 
 class TrainJob(Config):
-    """What `stvsr.launch.worker` builds a run from. Paths are absolute: a worker's cwd is Ray's."""
+    """One start of a run, as passed to `stvsr.launch.worker`. Paths are absolute."""
 
     params: Params
     """The parameters."""
@@ -53,13 +53,13 @@ class TrainJob(Config):
     parent: str | None = None
     """MLflow id of the search that this run is a trial of."""
     reports: bool = False
-    """Whether validations are reported to Ray, which a search needs and a single run does not."""
+    """True if validations are reported to Ray, which a search needs and a single run does not."""
     profile: bool = False
-    """Whether a trace of a few steps is written to the run's folder."""
+    """True if a trace of a few steps is written to the run's folder."""
     settings: Settings = Settings()
     """The driver's settings, which Ray does not hand on to workers."""
     tags: dict[str, str] = Field(default_factory=dict)
-    """What the run was made from: git commit, data version, data hash."""
+    """Origin of the run: commit, code, data version, data hash."""
 
     @property
     def conversation(self) -> Conversation:

@@ -1,4 +1,4 @@
-"""Which cluster a process belongs to, told to it: this module imports nothing heavy."""
+"""Setup hook of a search's processes: name their own cluster. Imports nothing heavy."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What travels to a cluster with a command: its parameters, this code, and a list of settings."""
+"""The package of a job: parameters, this code, and settings."""
 
 import shutil
 import tempfile
@@ -24,7 +24,7 @@ SETTINGS_FILE = "settings.json"
 def package(params: Params, project: Path) -> Iterator[Path]:
     """Yield a folder to run a job in: `stvsr` as it is imported here, parameters and settings.
 
-    Nothing else of the project is sent: no data, no `.git`, no file that happens to lie there.
+    Nothing else of the project is sent: no data, no `.git`, no file that happens to are there.
 
     Args:
         params: all parameters.

@@ -34,7 +34,7 @@ REMEDY = (
     "put source and shards on storage that all nodes share, under the same absolute path, or unset "
     "RAY_ADDRESS"
 )
-"""What to do where a node does not see them."""
+"""Remedy where a node does not see them."""
 
 CANCEL_SECONDS = 10.0
 """How long an interrupted command waits for its tasks to be gone."""
@@ -45,7 +45,7 @@ def write_shards_on_cluster(
 ) -> Lineage:
     """`write_shards` on the cluster that RAY_ADDRESS names; the bytes are the same.
 
-    The source and `out` lie on storage that all nodes share, under the same absolute paths;
+    The source and `out` are on storage that all nodes share, under the same absolute paths;
     `config.workers` plays no part.
 
     Raises:

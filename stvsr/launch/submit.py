@@ -51,11 +51,11 @@ LOUD = (
 """Ray's loggers that tell of uploads and connections."""
 
 REFUSALS = (OSError, RuntimeError, ValueError, RayError, ClientError)
-"""What Ray's clients raise where a cluster does not answer or does not want to."""
+"""Errors of Ray's clients where a cluster does not answer or refuses."""
 
 
 def takes_jobs(address: str | None) -> TypeGuard[str]:
-    """Whether `address` is one that a job is submitted to, rather than a cluster to join."""
+    """True if `address` is one that a job is submitted to, rather than a cluster to join."""
     return address is not None and address.startswith(("http://", "https://", "ray://"))
 
 
@@ -110,7 +110,7 @@ def done_as_job(
 def run_as_job(address: str, verb: str, arguments: Sequence[str], params: Params, out: Path) -> int:
     """Run a verb as a job, showing its log; returns its exit status, 130 if it was left to itself.
 
-    Ctrl-C asks whether the job shall be stopped too; where nobody can be asked, it goes on.
+    Ctrl-C asks whether the job shall be stopped too; where nobody can be asked, it keeps running.
 
     Args:
         address: of the dashboard, http://HOST:8265, or of Ray Client, ray://HOST:10001.
@@ -205,7 +205,7 @@ def _unreachable(address: str, error: BaseException) -> ServiceError:
 
 
 def _accompany(client: JobSubmissionClient, job: str, dashboard: str) -> int:
-    """Show a job's log to its end, or until Ctrl-C says otherwise; returns the exit status."""
+    """Show a job's log to its end, or until Ctrl-C; returns the exit status."""
     log = _Log(client, job)
     asked = announced = False
     while True:
@@ -218,8 +218,8 @@ def _accompany(client: JobSubmissionClient, job: str, dashboard: str) -> int:
         except KeyboardInterrupt:
             if asked or not _shall_stop():
                 logger.warning(
-                    "job %s goes on without this command; follow it with `ray job logs --follow "
-                    "--address %s %s`, stop it with `ray job stop --address %s %s`",
+                    "job %s keeps running without this command; follow it with `ray job logs "
+                    "--follow --address %s %s`, stop it with `ray job stop --address %s %s`",
                     job, dashboard, job, dashboard, job,
                 )  # fmt: skip
                 return 130
@@ -258,7 +258,7 @@ class _Log:
         self._shown = 0
 
     def follow(self) -> None:
-        """Show what the job says until it has ended.
+        """Show the job's log until it has ended.
 
         Raises:
             ServiceError: the cluster is out of reach for long; the job may be running.

@@ -1,4 +1,4 @@
-"""What a run would have told the tracker, told later: `stvsr track sync`."""
+"""`stvsr track sync`: upload the metrics that a tracker missed."""
 
 import logging
 from collections.abc import Mapping
@@ -24,20 +24,20 @@ WEIGHTS_FILE = "weights.sha256"
 
 
 class TrackedRun(Config):
-    """What a tracker is told of a run besides its parameters and its history."""
+    """Facts of a run for the tracker, besides parameters and history."""
 
     experiment: str
     """Name of the experiment."""
     steps: int
     """Steps of the whole run."""
     tags: dict[str, str] = Field(default_factory=dict)
-    """What the run was made from."""
+    """Origin of the run."""
     parent: str | None = None
     """MLflow id of the search that this run is a trial of."""
 
 
 def tracked(job: TrainJob) -> TrackedRun:
-    """What a tracker is told of a job's run."""
+    """Facts of a job's run for the tracker."""
     return TrackedRun(
         experiment=job.params.tracking.experiment,
         steps=job.params.train.steps,

@@ -1,4 +1,4 @@
-"""`stvsr train`: one run under Ray Train, from where it stands to a model artifact."""
+"""`stvsr train`: one run under Ray Train, from its newest checkpoint to a model folder."""
 
 import logging
 import shutil
@@ -183,7 +183,7 @@ def fit(job: TrainJob, resources: Mapping[str, float]) -> None:
         resources: what each worker gets, as `worker_resources` says.
 
     Raises:
-        TrainingError: a worker refused to go on, or workers died too often.
+        TrainingError: a worker refused to train, or workers died too often.
         LeaveAtOnceError: it was stopped, and Ray is still busy with it.
     """
     checkpoints = Checkpoints(read_run(Path(job.run)).checkpoints)
@@ -197,7 +197,7 @@ def fit(job: TrainJob, resources: Mapping[str, float]) -> None:
             if error is None or job.conversation.is_refused or after == before or asked():
                 break
             logger.warning(
-                "%s: its workers failed %d times, but it got from step %d to %d: it goes on",
+                "%s: its workers failed %d times, but it got from step %d to %d: it resumes",
                 job.run, MAX_FAILURES + 1, *(before or [0]), *after,
             )  # fmt: skip
     raise_refusal(job, error)
@@ -239,7 +239,7 @@ def _fit_once(
 
 
 def _is_training(run: Path) -> bool:
-    """Whether a worker holds the run's folder: from before its first step to after its last."""
+    """True if a worker holds the run's folder: from before its first step to after its last."""
     try:
         with only_writer(run):
             return False
@@ -323,7 +323,7 @@ def checked_lineage(shards: Address, loader: LoaderConfig) -> Lineage:
 
 
 def _is_published(out: Path, name: str) -> bool:
-    """Whether `out` holds the finished model of the run `name`, whole."""
+    """True if `out` holds the finished model of the run `name`, whole."""
     try:
         _, card = load_artifact(out)
     except CheckpointError:

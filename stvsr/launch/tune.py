@@ -45,14 +45,14 @@ from stvsr.training.run import RunFolder, RunRecord, fingerprint, flatten, open_
 logger = logging.getLogger(__name__)
 
 SCORE = "psnr_y"
-"""What the search maximises: PSNR-Y over all frames of the validation clips, in dB."""
+"""Aim of the search: PSNR-Y over all frames of the validation clips, in dB."""
 
 COLUMNS = ("trial", "k", "T_top", "learning_rate", "step", SCORE, f"{SCORE}_input",
            f"{SCORE}_interpolated", "end")  # fmt: skip
 """Columns of the table, best trial first."""
 
 TRIAL_RESOURCES = {"memory": 64.0 * 1024**2}
-"""What a trial itself takes; its workers take the cores."""
+"""Resources of a trial itself; its workers take the cores."""
 
 
 def tune(
@@ -67,7 +67,7 @@ def tune(
 ) -> None:
     """Search k, T_top and the learning rate; print the table and keep it in `out`.
 
-    Optuna proposes, ASHA stops the weaker trials early. An interrupted search goes on with the
+    Optuna proposes, ASHA stops the weaker trials early. An interrupted search resumes with the
     trials it had.
 
     Args:
@@ -75,7 +75,7 @@ def tune(
         shards: folder, or address, with the shard sets `train` and `test`.
         out: folder that gets table.csv and best.json, whole or not at all.
         runs: folder of all runs' states, on storage that all workers share.
-        resume: go on with an interrupted search of the same parameters.
+        resume: resume an interrupted search of the same parameters.
         data_version: DVC's hash of the shards, for the tracker.
         address: HOST:PORT of the cluster; None: RAY_ADDRESS, or else a local one.
 
@@ -185,7 +185,7 @@ def _search(job: TrainJob, folder: Path, config: TuneConfig, seed: int) -> list[
     )
     experiment = folder / "ray"
     if ray_tune.Tuner.can_restore(str(experiment)):
-        logger.info("%s: the interrupted search goes on", folder)
+        logger.info("%s: the interrupted search resumes", folder)
         tuner = ray_tune.Tuner.restore(
             str(experiment), trainable=trainable, resume_unfinished=True, resume_errored=True
         )
@@ -221,7 +221,7 @@ def _new_tuner(
             name=experiment.name,
             storage_path=str(experiment.parent),
             verbose=0,
-            # A trial is started again as a whole, and goes on from its newest checkpoint: a worker
+            # A trial is started again as a whole, and resumes from its newest checkpoint: a worker
             # group of Train's that starts again while its trial is stopped would keep its cores.
             failure_config=ray_tune.FailureConfig(max_failures=MAX_FAILURES),
             callbacks=[_Progress(config)],

@@ -1,4 +1,4 @@
-"""What runs in each Ray Train worker: builds the parts of a run and hands them to the Trainer."""
+"""The function of each Ray Train worker: build the parts of a run and train."""
 
 import logging
 import traceback

@@ -19,7 +19,7 @@ class BaseModelConfig(Config):
     """The fields that every model's configuration has."""
 
     name: str
-    """Which model this is."""
+    """Name of the model."""
     preset: str
     """Where the other fields' defaults come from."""
 

@@ -27,5 +27,5 @@ PUBLISHED_SCHEDULE: Mapping[str, object] = {
     "validate_every": 5_000,
     "validate_clips": 48,
 }
-"""What the recipes of Zooming Slow-Mo (§4.1) and STDAN (§4) have in common, and how often such a
+"""Fields that the recipes of Zooming Slow-Mo (§4.1) and STDAN (§4) share, and how often such a
 run is logged and saved."""

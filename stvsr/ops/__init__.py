@@ -3,7 +3,7 @@
 Shapes in this room: `B` batch, `C` channels, `E` embedding channels, `G` deformable groups,
 `K` sampled points per pixel (k * k, row by row), `N` key frames, `T` kept points, `H W` pixels.
 An offset is (dy, dx) in pixels, relative to the point's place in the k x k window around the pixel.
-Bilinear sampling; what lies outside the image counts as 0, corner by corner.
+Bilinear sampling; what is outside the image counts as 0, corner by corner.
 """
 
 from stvsr.ops.attention import deformable_attention

@@ -113,7 +113,7 @@ class _Pairs:
         )
 
     def clips(self, images: slice) -> Tensor:
-        """Which of the B clips each of some pairs belongs to, (I,)."""
+        """The clip, of B, that each of some pairs belongs to, (I,)."""
         pairs = torch.arange(len(self.key), device=self.key.device)[images]
         return pairs // (len(self.key) // len(self.query))
 

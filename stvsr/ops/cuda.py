@@ -1,4 +1,4 @@
-"""Which code runs an operator on CUDA: the Triton kernels, or the torch path without Triton."""
+"""Choice of the code for an operator on CUDA: Triton kernels, or torch without Triton."""
 
 import functools
 import importlib

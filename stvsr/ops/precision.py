@@ -1,4 +1,4 @@
-"""Which floating-point types an operator computes in; autocast has no say within one."""
+"""Floating-point types that an operator computes in; autocast has no effect within one."""
 
 import functools
 from collections.abc import Callable

@@ -32,7 +32,7 @@ def deformable_sample(image: Tensor, offset: Tensor, modulation: Tensor) -> Tens
 def _corner(
     groups: Tensor, row: Tensor, column: Tensor, y: Tensor, x: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    """One corner's pixel times its bilinear weight, 0 where the corner lies outside."""
+    """One corner's pixel times its bilinear weight, 0 where the corner is outside."""
     H, W = size
     B, G, per_group, _ = groups.shape
     weight = (1 - (y - row).abs()) * (1 - (x - column).abs())

@@ -126,7 +126,7 @@ def _shares(q: Tensor, k: Tensor, bias: Tensor, mask: Tensor | None, rows: slice
 
 
 def _added(bias: Tensor, mask: Tensor | None, rows: slice) -> Tensor:
-    """What is added to the logits of some windows, (W, heads, L, L) or (1, heads, L, L)."""
+    """Bias and mask for the logits of some windows, (W, heads, L, L) or (1, heads, L, L)."""
     return bias[None] if mask is None else bias + _mask_of(mask, rows)
 
 

@@ -21,7 +21,7 @@ WEIGHTS_TAG = "stvsr.weights_sha256"
 """Tag by which a registration finds the run that trained a network, and its version."""
 
 MEMORY_FILE = "mlflow.json"
-"""File in a training run's folder that says which MLflow run belongs to it."""
+"""File in a training run's folder with the id of its MLflow run."""
 
 METRICS_PER_REQUEST = 1000
 """MLflow's limit for one log_batch."""
@@ -35,8 +35,8 @@ _STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 class MlflowTracker:
     """One MLflow run for one training run, however often that one is resumed.
 
-    Which MLflow run it is stands in `MEMORY_FILE` in the training run's folder, so a resumed run
-    goes on in the same one, and a run started afresh (its folder thrown away) gets a new one. If
+    The id of the MLflow run is in `MEMORY_FILE` in the training run's folder, so a resumed run
+    continues the same one, and a run started afresh (its folder thrown away) gets a new one. If
     the store no longer has that run, a new one is made and gets the whole history.
 
     Raises (every method): ServiceError, the store does not answer or refuses.

@@ -53,13 +53,13 @@ EVALUATION_TAG = "evaluation"
 """Tag of a version with the digest of the evaluation that its scores are from."""
 
 _RUN_PATH = "model"
-"""Where a version's files lie among the artifacts of its run."""
+"""Where a version's files are among the artifacts of its run."""
 
 _ARTIFACT_PATH = "artifacts/model"
-"""Where the model artifact lies within a version."""
+"""Where the model artifact is within a version."""
 
 _SERVING_PACKAGES = ("numpy", "pydantic", "safetensors", "torch")
-"""What the copy of stvsr in a version needs to load and run the network."""
+"""Requirements of the copy of stvsr in a version."""
 
 
 class Registration(Config):
@@ -105,7 +105,7 @@ def register(
         config: name and alias.
         tracking: store and experiment.
         out: folder that gets version.json.
-        project: folder in which the default store lies.
+        project: folder in which the default store is.
 
     Raises:
         ServiceError: the store does not answer or refuses.
@@ -162,7 +162,7 @@ def load_version(
     Args:
         uri: models:/NAME@ALIAS or models:/NAME/NUMBER.
         tracking_uri: the MLflow store; default: MLFLOW_TRACKING_URI, else the project's sqlite.
-        project: folder in which the default store lies.
+        project: folder in which the default store is.
 
     Raises:
         ParamsError: the uri is of another form, or there is no such model, alias or version; the
@@ -209,7 +209,7 @@ def _resolve_version(client: MlflowClient, uri: str) -> ModelVersion:
 
 
 def _what_exists(client: MlflowClient, name: str) -> str:
-    """What could have been meant by the uri of a version that is not there."""
+    """List the versions that exist, for the error about one that does not."""
     models = {model.name: model for model in client.search_registered_models()}
     if not models:
         return "no model is registered there; register one with `stvsr register`"
@@ -288,7 +288,7 @@ def _record_evaluation(
 ) -> None:
     """Put scores and pictures beside the training's curves and on the version.
 
-    The first evaluation of a version gives it its scores; each other one stands beside it, its
+    The first evaluation of a version gives it its scores; each other one is recorded beside it, its
     metrics, artifacts and tag under a name with its digest.
     """
     text = json.dumps(metrics, sort_keys=True)

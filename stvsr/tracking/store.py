@@ -23,7 +23,7 @@ RETRIES = 2
 _SQLITE = "sqlite:///"
 
 _OF_A_DATABASE = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
-"""What MLflow raises of a sqlite file that is not as it should be."""
+"""Errors that MLflow raises for a damaged sqlite file."""
 
 _LOUD = {"mlflow": logging.WARNING, "mlflow.store.db.utils": logging.CRITICAL}
 """MLflow's loggers that say too much, such as a page for a damaged database: the level they get."""
@@ -42,7 +42,7 @@ def resolve_uri(uri: str | None, project: Path) -> str:
 
 
 def is_default_uri(uri: str, project: Path) -> bool:
-    """Whether `uri` is the store that the project has without any setting."""
+    """True if `uri` is the store that the project has without any setting."""
     return uri == f"{_SQLITE}{(project / 'mlflow.db').resolve()}"
 
 
@@ -161,7 +161,7 @@ def _no_answer(uri: str, error: Exception) -> ServiceError:
 
 
 def _first_line(error: Exception) -> str:
-    """The part of an error's text that says what is wrong, without what hangs on it."""
+    """The first line of an error's text, without its details."""
     text = next(iter(str(error).splitlines()), type(error).__name__)
     cause = re.search(r"Caused by \w+\(['\"]?(?:\S+\([^)]*\): )?(.+?)['\"]?\)+$", text)
     return hide_password(cause[1] if cause else text)

@@ -213,7 +213,7 @@ def _read_state(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = json.loads(line) if whole else {}
     except OSError as error:
         raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror}); a run's folder must lie on storage that "
+            f"{path}: cannot be read ({error.strerror}); a run's folder must be on storage that "
             "all workers share, under the same absolute path"
         ) from None
     except ValueError:
@@ -223,6 +223,6 @@ def _read_state(path: Path) -> dict[str, Any]:
     if state["format"] != FORMAT:
         raise CheckpointError(
             f"{path}: format {state['format']}, this version reads {FORMAT}; "
-            "go on with the version of stvsr that wrote it, or start anew with --fresh"
+            "resume with the version of stvsr that wrote it, or start anew with --fresh"
         )
     return state

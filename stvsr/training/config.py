@@ -88,7 +88,7 @@ class TrainConfig(Config):
     nonfinite_limit: int = Field(default=10, ge=1)
     """Steps in a row with a loss or gradient that is not finite before the run stops."""
     on_save_failure: Literal["continue", "stop"] = "continue"
-    """When a checkpoint cannot be written (full disk): go on with the one before, or stop. The
+    """When a checkpoint cannot be written (full disk): continue with the one before, or stop. The
     last one has to be written in any case."""
 
     @field_validator("crop")

@@ -1,4 +1,4 @@
-"""The decision of what is due after a step: pure functions of where the run stands.
+"""The decision of what is due after a step: pure functions of the run's position.
 
 The order of the work makes checkpoints complete: validate, log, record, save, and only then leave.
 """
@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class Validation(Enum):
-    """Whether a step is validated."""
+    """Decision about the validation of a step."""
 
     NONE = "none"
     """It is not due."""
@@ -21,7 +21,7 @@ class Validation(Enum):
 
 
 class End(Enum):
-    """How the run leaves after a step."""
+    """Way in which the run ends after a step."""
 
     NONE = "none"
     """It trains on, or has done its last step."""
@@ -33,7 +33,7 @@ class End(Enum):
 
 @dataclass(frozen=True)
 class Intervals:
-    """How often what is done, in steps.
+    """Intervals in steps.
 
     Attributes:
         log: between two records.
@@ -48,7 +48,7 @@ class Intervals:
 
 @dataclass(frozen=True)
 class AfterStep:
-    """Where a run stands after a step.
+    """Position of a run after a step.
 
     Attributes:
         step: steps done, >= 1.
@@ -64,22 +64,22 @@ class AfterStep:
 
     @property
     def is_last(self) -> bool:
-        """Whether the run ends with this step."""
+        """True if the run ends with this step."""
         return self.step == self.steps
 
     def comes_every(self, interval: int) -> bool:
-        """Whether this step is a multiple of `interval`."""
+        """True if this step is a multiple of `interval`."""
         return self.step % interval == 0
 
 
 @dataclass(frozen=True)
 class Due:
-    """What is due after a step whose validation is made, postponed, or not due.
+    """Work that is due after a step whose validation is made, postponed, or not due.
 
     Attributes:
         log: close the window of steps since the last record, and log it.
         save: write a checkpoint.
-        save_must_succeed: without that checkpoint the run has not come as far as it would say.
+        save_must_succeed: the run ends with an error without that checkpoint.
         end: how the run leaves.
     """
 
@@ -103,8 +103,8 @@ def due(now: AfterStep, intervals: Intervals, *, has_score: bool, is_postponed: 
     """Decide what else is due.
 
     Args:
-        now: where the run stands.
-        intervals: how often what is done.
+        now: position of the run.
+        intervals: of logs, checkpoints and validations.
         has_score: the step was validated and has a score, so that it may be the best.
         is_postponed: its validation is postponed, which ends this process.
     """

@@ -8,19 +8,19 @@ import torch.distributed
 from torch import Tensor, nn
 
 _SIDE_VALUES = 4
-"""Numbers that travel behind the gradients: loss, mean |offset|, clips that stand in for damaged
-ones, and whether a rank would stop."""
+"""Numbers that travel behind the gradients: loss, mean |offset|, damaged clips that were
+replaced, and whether a rank would stop."""
 
 
 @dataclass(frozen=True)
 class StepSums:
-    """What all ranks' shares of a step come to.
+    """Sums of a step over all ranks.
 
     Attributes:
         loss: the batch's loss.
         norm: L2 norm of its gradient.
         offset: mean |offset| of the deformable layers, pixels.
-        replaced: clips of the batch that stand in for damaged ones.
+        replaced: damaged clips of the batch that were replaced.
         stop: whether any rank was asked to stop.
     """
 
@@ -65,7 +65,7 @@ class FlatGradients:
             loss: this rank's share of the batch's loss, without dimensions.
             offset: mean |offset| of this rank's deformable layers, pixels, without dimensions.
             stop: whether this rank was asked to stop.
-            replaced: clips of this rank's share that stand in for damaged ones.
+            replaced: damaged clips of this rank's share that were replaced.
         """
         self._vector[-4] = loss
         self._vector[-3] = offset / self._world_size

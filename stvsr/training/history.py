@@ -24,7 +24,7 @@ TIMING = frozenset({"clips_per_second", "data_wait", "peak_memory_mib", "step_se
 
 @dataclass(frozen=True)
 class Record:
-    """What was measured at a step.
+    """The metrics of a step.
 
     Attributes:
         step: optimizer steps done.

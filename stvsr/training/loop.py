@@ -1,4 +1,4 @@
-"""The training loop: parts are handed in, state lives in the run's folder, nothing stops it.
+"""The training loop: parts are passed in, and all state is in the run's folder.
 
 The loop runs in one process, under torchrun, or in a Ray worker; with more than one rank
 `torch.distributed` is initialised before. All that a step does is a function of (seed, step,
@@ -71,7 +71,7 @@ class TrainSummary:
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Adam:
-    """Adam over the network's parameters, which already lie on the device that trains."""
+    """Adam over the network's parameters, which are already on the device that trains."""
     return torch.optim.Adam(
         model.parameters(), lr=config.learning_rate, betas=(config.beta1, config.beta2)
     )

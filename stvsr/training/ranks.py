@@ -1,4 +1,4 @@
-"""What the ranks of a run tell each other, besides gradients."""
+"""Exchanges between the ranks of a run, besides gradients."""
 
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ class Ranks:
             )
 
     def of_all(self, mine: Value) -> list[Value]:
-        """What each rank has, in the order of the ranks."""
+        """Gather one value from each rank, in the order of the ranks."""
         if self._world.size == 1:
             return [mine]
         gathered: list[Any] = [None] * self._world.size

@@ -38,7 +38,7 @@ class RunRecord(Config):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where one run keeps its state, and its record.
+    """The folder of one run's state, with its record.
 
     Attributes:
         path: the folder, on storage that all workers share.
@@ -121,8 +121,8 @@ def find_run(
         return next(iter(records))
     if own in records:
         raise TrainingError(
-            f"{own}: this run began with the present code and was continued with other code; go on "
-            "with it with --continue-with-changed-code, or move it away to train anew"
+            f"{own}: this run began with the present code and was continued with other code",
+            remedy="resume it with --continue-with-changed-code, or move it away to train anew",
         )
     return own
 

@@ -9,7 +9,7 @@ from types import FrameType
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGTERM or SIGINT has come; for the main thread only.
+    """Yield a function that returns true after SIGTERM or SIGINT; for the main thread only.
 
     The first signal lets the step end and a checkpoint be saved; a second one acts as it did
     before this block, which usually ends the process at once.

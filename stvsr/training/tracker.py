@@ -1,4 +1,4 @@
-"""What training needs of an experiment tracker, and how it lives with one that fails."""
+"""The protocol of experiment trackers, and a wrapper that forgives one that fails."""
 
 import logging
 import threading
@@ -115,7 +115,7 @@ class ForgivingTracker:
             thread.join(seconds)
             if thread.is_alive():
                 logger.warning(
-                    "tracker: no answer within %g s; it gets the rest when the run goes on",
+                    "tracker: no answer within %g s; it gets the rest when the run resumes",
                     LEAVE_SECONDS,
                 )
 
@@ -127,7 +127,7 @@ class ForgivingTracker:
             self._is_down = False
         except ServiceError as error:
             if not self._is_down:
-                logger.warning("tracker: %s; training goes on, its history stays here", error)
+                logger.warning("tracker: %s; training continues, its history stays here", error)
             self._is_down = True
             self._wait_until = time.monotonic() + OUTAGE_PAUSE
             self._tracker = None

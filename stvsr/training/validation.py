@@ -10,7 +10,7 @@ from stvsr.core.clip import ClipBatch, input_indices, interpolated_indices
 from stvsr.metrics import finite_mean, psnr_y, ssim_y, to_uint8
 
 SCORE = "psnr_y"
-"""The score by which the best checkpoint is told: PSNR-Y over all frames, in dB."""
+"""The score that decides which checkpoint is best: PSNR-Y over all frames, in dB."""
 
 
 @torch.inference_mode()

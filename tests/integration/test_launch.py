@@ -269,7 +269,7 @@ def test_what_a_dead_mlflow_server_missed_is_uploaded_later(project: Path) -> No
     dead = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
     code, output = stvsr(project, "train", **dead)
     assert code == 0, output
-    assert "training goes on" in output
+    assert "training continues" in output
     _, card = load_artifact(project / "model")
 
     code, output = stvsr(project, "track", "sync", **dead)

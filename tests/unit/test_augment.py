@@ -54,7 +54,7 @@ def test_hr_and_lr_show_the_same_part_the_same_way() -> None:
     for step in range(30):
         spec = augmentation(0, step, 0, (12, 20), 8)
         np.testing.assert_array_equal(
-            augment_hr(hr_frame, draw)[::4, ::4], augment_lr(lr_frame, draw)
+            augment_hr(hr_frame, spec)[::4, ::4], augment_lr(lr_frame, spec)
         )
 
 

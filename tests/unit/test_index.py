@@ -161,7 +161,7 @@ def test_a_split_without_a_sound_clip_is_one_error_that_says_why(source, tmp_pat
     for clip in read_clip_list(split_list(source, "test")):
         frame_path(source, clip, 2).unlink()
     with pytest.raises(
-        SourceError, match=r"none of its 2 clips is sound.*6 of 7 frames: im2\.png missing"
+        SourceError, match=r"none of its 2 clips is valid.*6 of 7 frames: im2\.png missing"
     ):
         build_index(source, tmp_path / "index", IndexConfig())
     assert not (tmp_path / "index").exists()

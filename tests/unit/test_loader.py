@@ -358,7 +358,7 @@ def test_without_a_sound_clip_the_stream_ends(
     for tar in folder.glob("*.tar"):
         os.truncate(tar, 0)
     shards = ShardSet.open(folder, damaged_tars=True)
-    with pytest.raises(ShardError, match=r"none of its 12 clips is sound; the first: .*ends after"):
+    with pytest.raises(ShardError, match=r"none of its 12 clips is valid; the first: .*ends after"):
         next(batches(shards, kind, on_damage="skip"))
 
 

@@ -182,7 +182,7 @@ def test_verify_exits_with_1_and_a_line_per_fault(
     said = capsys.readouterr()
     refusals = [line for line in said.err.splitlines() if line.startswith("stvsr shards: ")]
     assert len(refusals) == 2
-    assert said.out.startswith(f"{tiny_shards_folder}: sound, 12 clips in 3 shards, ")
+    assert said.out.startswith(f"{tiny_shards_folder}: valid, 12 clips in 3 shards, ")
 
 
 def test_show_prints_the_set_and_draws_a_sheet(

@@ -1,1 +1,1 @@
-"""What a clip is on disk: names and layout, frames in folders and zips, PNG."""
+"""Clips on disk: names and layout, frames in folders and zips, PNG."""

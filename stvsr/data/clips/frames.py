@@ -39,7 +39,7 @@ class Frames(Protocol):
         """The frame's file, for messages."""
 
     def file_state(self, clip: str) -> str:
-        """What tells a clip's files from changed ones without reading them."""
+        """State of a clip's files, which differs if they change, without reading them."""
 
     def read_list(self, name: str) -> bytes | None:
         """The list `name` ("sep_trainlist.txt") beside `sequences/`; None where there is none.

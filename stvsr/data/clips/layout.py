@@ -42,7 +42,7 @@ class LeftOut(Config):
 
 
 class SourceRecord(Config):
-    """What `source.json` says about a folder of clips."""
+    """The content of `source.json`, the record of a folder of clips."""
 
     kind: Literal["sample", "videos", "vimeo90k"]
     """Where the clips come from."""
@@ -53,9 +53,9 @@ class SourceRecord(Config):
     test_clips: int
     """Clips in `sep_testlist.txt`."""
     provenance: dict[str, str]
-    """What the clips were made from and how, in words."""
+    """Origin of the clips, in words."""
     left_out: tuple[LeftOut, ...] = ()
-    """What was there and not used."""
+    """Inputs that were not used."""
 
 
 def clip_name(folder: int, number: int) -> str:

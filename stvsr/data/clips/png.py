@@ -47,7 +47,7 @@ def decode(
     Args:
         content: the file.
         size: what its header must say.
-        rows: how many rows are wanted, from the first; None: all. The rest must be sound too.
+        rows: how many rows are wanted, from the first; None: all. The rest must be valid too.
 
     Raises:
         ValueError: the file is damaged or of another size or kind.
@@ -67,8 +67,8 @@ def top_rows(content: memoryview, size: tuple[int, int], rows: int) -> bytes | m
 
     A decoder is done with it in a third of the time or less, and igzip inflates faster than zlib,
     so that both together take some 60 % of the time that decoding the whole takes. The file is
-    judged as a whole all the same: one with anything unusual about it, let alone wrong, comes back
-    as it is, for the decoder to judge.
+    checked as a whole all the same: one with anything unusual about it, let alone wrong, comes back
+    as it is, for the decoder to check.
 
     Args:
         content: the file.

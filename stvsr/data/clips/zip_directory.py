@@ -27,7 +27,7 @@ METHODS = {STORED: "stored", DEFLATED: "deflated"}
 
 
 class Member(NamedTuple):
-    """Where a member lies and what it must be."""
+    """Where a member is and what it must be."""
 
     there: int
     """1; 0 in the place of a frame that is not there."""
@@ -68,7 +68,7 @@ class Directory:
     """Where the frames and lists of a zip lie.
 
     Attributes:
-        prefix: what stands before `sequences/` in every frame's name, such as "vimeo_septuplet/".
+        prefix: prefix of `sequences/` in every frame's name, such as "vimeo_septuplet/".
         clips: a clip's name -> its line in `frames`.
         frames: (clips, 7) rows of `ROW`, along the frames im1 … im7.
         lists: a list's name -> its member.
@@ -133,7 +133,7 @@ def _find(path: Path, file: BinaryIO, size: int) -> tuple[int, int, int]:
             _, members, length, start = _END64.unpack(record)
     if start + length > end:
         raise SourceError(
-            f"{path}: {size} bytes, but its directory should lie at bytes {start} to "
+            f"{path}: {size} bytes, but its directory should be at bytes {start} to "
             f"{start + length}: a piece is missing; {DOWNLOAD}"
         )
     if members > MOST_MEMBERS:
@@ -142,7 +142,7 @@ def _find(path: Path, file: BinaryIO, size: int) -> tuple[int, int, int]:
 
 
 def _what_else(begin: bytes, size: int) -> str:
-    """What a file without an end record seems to be."""
+    """Describe a file without an end record."""
     if begin[:4] == b"PK\3\4":
         return f"a truncated zip: {size} bytes, and the directory at its end is missing"
     if begin.lstrip()[:1] == b"<":
@@ -193,7 +193,7 @@ class _Table:
         if member.offset + member.packed > self.end:
             raise self._refused(
                 name,
-                f"said to lie at byte {member.offset} with {member.packed} bytes, beyond the "
+                f"said to be at byte {member.offset} with {member.packed} bytes, beyond the "
                 "zip's members",
             )
         if frame is None:
@@ -233,7 +233,7 @@ class _Table:
         return SourceError(f"{self.path}: member {_text(name)!r} is {what}; {DOWNLOAD}")
 
     def directory(self, size: int, sha256: str) -> Directory:
-        """What was read; lists that do not lie beside `sequences/` are left out."""
+        """The directory as read; lists that are not beside `sequences/` are left out."""
         prefix = self.prefix or b""
         beside = {
             name.removeprefix(prefix): member

@@ -1,4 +1,4 @@
-"""Index: every clip of a source opened and inspected; the sound ones listed with their motion.
+"""Index: every clip of a source inspected; the valid ones listed with their motion.
 
 The folder it writes holds `manifest.parquet` (one row per listed clip: the fields of
 `ClipRecord`), `summary.json` (`IndexSummary`) and `summary.md` (the same, to read).
@@ -50,7 +50,7 @@ CLIPS_PER_WORKER = 16
 
 
 class IndexConfig(Config):
-    """Which clips are sound, and where the motion classes part."""
+    """Limits of valid clips, and of the motion classes."""
 
     smallest_side: int = Field(default=64, ge=16)
     """Pixels that a frame's width and height must have at least."""
@@ -89,7 +89,7 @@ def build_index(source: Path, out: Path, config: IndexConfig) -> IndexSummary:
     The motion class comes from the source's `{slow,medium,fast}_{test,train}set.txt`. Of a clip
     that none of them names it is measured: the mean length of the DIS optical flow over three of
     the six steps between frames is slow below `slow_below` and fast from `fast_from` pixels per
-    frame on. The published classes do not say where they part; these thresholds are ours.
+    frame on. The published classes have no stated thresholds; these are ours.
 
     Args:
         source: the folder `make_source` wrote.
@@ -97,7 +97,7 @@ def build_index(source: Path, out: Path, config: IndexConfig) -> IndexSummary:
         config: the limits and thresholds.
 
     Raises:
-        SourceError: the source is missing or damaged, or no clip of a split is sound.
+        SourceError: the source is missing or damaged, or no clip of a split is valid.
     """
     about = read_record(source)
     root = Path(os.path.normpath(source / about.root))
@@ -215,7 +215,7 @@ def _check_enough(records: Sequence[ClipRecord], source: Path) -> None:
             continue
         shown = "".join(f"; {record.clip}: {record.reason}" for record in of_split[:5])
         raise SourceError(
-            f"{split_list(source, split)}: none of its {len(of_split)} clips is sound, and at "
+            f"{split_list(source, split)}: none of its {len(of_split)} clips is valid, and at "
             f"least one is needed{shown}{'; …' if len(of_split) > 5 else ''}"
         )
 
@@ -231,7 +231,7 @@ def _root_from(out: Path, root: Path, about: SourceRecord) -> str:
 def _log(summary: IndexSummary, out: Path) -> None:
     for name, split in summary.splits.items():
         motion = ", ".join(f"{count} {motion}" for motion, count in split.motion.items())
-        logger.info("%s: %d of %d clips are sound (%s)", name, split.accepted, split.listed, motion)
+        logger.info("%s: %d of %d clips are valid (%s)", name, split.accepted, split.listed, motion)
     for clip in summary.refused[:10]:
         logger.warning("%s %s is left out: %s", clip.split, clip.clip, clip.reason)
     if len(summary.refused) > 10:

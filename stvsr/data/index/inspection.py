@@ -1,4 +1,4 @@
-"""Is a clip sound, and how fast does it move: inspected from its seven PNG files."""
+"""Inspection of a clip: its seven PNG files are checked and its motion measured."""
 
 import hashlib
 import struct
@@ -24,7 +24,7 @@ FLOW_PAIRS = ((0, 1), (2, 3), (4, 5))
 
 @dataclass(frozen=True)
 class Limits:
-    """What a sound clip keeps to.
+    """Limits of a valid clip.
 
     Attributes:
         smallest_side: pixels that width and height must have at least.
@@ -39,10 +39,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found out about a clip.
+    """Result of inspecting a clip.
 
     Attributes:
-        reason: why it is refused; "" where it is sound.
+        reason: why it is rejected; "" where it is valid.
         width: pixels; 0 where unknown.
         height: pixels; 0 where unknown.
         motion_px: mean length of the optical flow, pixels per frame; 0 where refused.

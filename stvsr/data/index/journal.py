@@ -1,4 +1,4 @@
-"""The inspections of an index that is being made, kept so that a killed run need not judge again."""
+"""Journal of an index that is being made, so that a killed run resumes."""
 
 import json
 import os
@@ -17,11 +17,11 @@ NOT_DECIDING = ("stvsr.core.errors", "stvsr.core.files", "stvsr.core.fingerprint
 
 
 class InspectionJournal:
-    """A hidden file beside the index: a line that says how clips are inspected, then one per clip.
+    """A hidden file beside the index: a line with limits and code, then one per clip.
 
     Lines are only ever appended, some 8 KiB at a time (two dozen clips), and a torn last one is
-    cut off by the next run. A inspection holds for the files it was made from: their file_state
-    (`Frames.file_state`) stands beside it. Refusals are not kept, so that a clip that was mended or
+    cut off by the next run. An inspection holds for the files it was made from: their file_state
+    (`Frames.file_state`) is beside it. Rejections are not kept, so that a clip that was mended or
     made readable is inspected again.
     """
 
@@ -44,7 +44,7 @@ class InspectionJournal:
         return kept
 
     def add(self, clip: str, file_state: str, inspection: Inspection) -> None:
-        """Keep a sound clip's inspection."""
+        """Keep a valid clip's inspection."""
         if inspection.reason or self._file is None:
             return
         self._file.write(f"{json.dumps([clip, file_state, asdict(inspection)])}\n")
@@ -59,7 +59,7 @@ class InspectionJournal:
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> tuple[dict[str, tuple[str, Inspection]], int]:
-        """The inspections, and the bytes of the file that are whole lines of this way of judging."""
+        """The inspections, and the bytes of the file that are whole lines of the same code."""
         kept: dict[str, tuple[str, Inspection]] = {}
         if not self.path.is_file():
             return kept, 0

@@ -1,4 +1,4 @@
-"""The manifest: one row per listed clip, sound or not. The only place that reads and writes it."""
+"""The manifest: one row per listed clip, valid or not. The only place that reads and writes it."""
 
 import os
 from collections.abc import Sequence
@@ -31,12 +31,12 @@ _COLUMNS = pa.schema(
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """What the index knows about a clip.
+    """One row of the manifest.
 
     Attributes:
         clip: name, such as "00001/0266".
         split: the list that names it.
-        accepted: whether it is sound.
+        accepted: whether it is valid.
         reason: why it was refused; "" where it was accepted.
         width: pixels; 0 where unknown.
         height: pixels; 0 where unknown.

@@ -1,4 +1,4 @@
-"""What an index found, in numbers and to read."""
+"""Summary of an index, as JSON and Markdown."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class SplitSummary(Config):
     listed: int
     """Clips in its list."""
     accepted: int
-    """Clips that are sound."""
+    """Valid clips."""
     motion: dict[str, int]
     """Sound clips of each motion class."""
     sizes: dict[str, int]
@@ -55,10 +55,10 @@ class Refused(Config):
 
 
 class IndexSummary(Config):
-    """What `summary.json` holds."""
+    """The content of `summary.json`."""
 
     source: SourceRecord
-    """What the source says about itself, with what it left out."""
+    """The source's record, with the inputs it left out."""
     splits: dict[str, SplitSummary]
     """Counts for train and test."""
     slow_below: float
@@ -68,9 +68,9 @@ class IndexSummary(Config):
     motion_from_lists: int
     """Sound clips whose class the source's lists name; the others' was measured."""
     motion_histogram: Histogram
-    """Measured motion of the sound clips, pixels per frame."""
+    """Measured motion of the valid clips, pixels per frame."""
     brightness_histogram: Histogram
-    """Mean grey level of the sound clips."""
+    """Mean grey level of the valid clips."""
     refused: tuple[Refused, ...]
     """Every clip left out, and why."""
 
@@ -81,23 +81,23 @@ def summarise(
     thresholds: tuple[float, float],
     from_lists: int,
 ) -> IndexSummary:
-    """Count what the records say.
+    """Count the records.
 
     Args:
         records: all listed clips.
         source: the source's own record.
         thresholds: `slow_below` and `fast_from`, pixels per frame.
-        from_lists: sound clips whose motion class was published.
+        from_lists: valid clips whose motion class was published.
     """
-    sound = [record for record in records if record.accepted]
+    valid = [record for record in records if record.accepted]
     return IndexSummary(
         source=source,
         splits={split: _of_split(records, split) for split in SPLITS},
         slow_below=thresholds[0],
         fast_from=thresholds[1],
         motion_from_lists=from_lists,
-        motion_histogram=_histogram([record.motion_px for record in sound], MOTION_EDGES),
-        brightness_histogram=_histogram([record.brightness for record in sound], BRIGHTNESS_EDGES),
+        motion_histogram=_histogram([record.motion_px for record in valid], MOTION_EDGES),
+        brightness_histogram=_histogram([record.brightness for record in valid], BRIGHTNESS_EDGES),
         refused=tuple(
             Refused(clip=record.clip, split=record.split, reason=record.reason)
             for record in records
@@ -114,13 +114,13 @@ def write_summary(folder: Path, summary: IndexSummary) -> None:
 
 def _of_split(records: Sequence[ClipRecord], split: str) -> SplitSummary:
     listed = [record for record in records if record.split == split]
-    sound = [record for record in listed if record.accepted]
-    motion = Counter(record.motion for record in sound)
+    valid = [record for record in listed if record.accepted]
+    motion = Counter(record.motion for record in valid)
     return SplitSummary(
         listed=len(listed),
-        accepted=len(sound),
+        accepted=len(valid),
         motion={name: motion[name] for name in MOTIONS},
-        sizes=dict(Counter(f"{record.width}x{record.height}" for record in sound).most_common()),
+        sizes=dict(Counter(f"{record.width}x{record.height}" for record in valid).most_common()),
     )
 
 

@@ -18,7 +18,7 @@ AUGMENT_STREAM = 2
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to one clip, in LR pixels; HR positions and sizes are 4 times these.
+    """Crop and flips of one clip, in LR pixels; HR positions and sizes are 4 times these.
 
     The crop comes first, then the flips, then the transposition; together the last three reach
     all eight symmetries of the square, the rotations by 90 degrees among them.
@@ -44,7 +44,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """One sample of a batch: which clip of the set, and what is done to it."""
+    """One sample of a batch: a clip of the set, by number, and its augmentation."""
 
     clip: int
     augmentation: Augmentation
@@ -53,7 +53,7 @@ class SampleSpec:
 def augmentation(
     seed: int, step: int, slot: int, lr_size: tuple[int, int], crop: int
 ) -> Augmentation:
-    """SampleSpec what is done to the clip in one slot of a step's global batch.
+    """Draw the augmentation of the clip in one slot of a step's global batch.
 
     The first three raw 64-bit words of Philox-4x64-10 with key (seed, 2) and counter
     (0, 0, slot, step): the row and the column, each modulo the number of positions, and the four

@@ -27,7 +27,7 @@ from stvsr.data.shards.format import HR_FRAMES, LR_FRAMES
 
 @dataclass(frozen=True)
 class Cut:
-    """What DALI decodes for one sample.
+    """The files that DALI decodes for one sample.
 
     Attributes:
         sample: the sample.
@@ -130,7 +130,7 @@ def _cut(clips: ValidClips, sample: Sample) -> Cut:
 
 
 def _renewed(clips: ValidClips, cut: Cut) -> Cut:
-    """The same, or what stands in if its clip was found damaged since it was read."""
+    """The same, or its replacement if its clip was found damaged since it was read."""
     sample = clips.renewed(cut.sample)
     return cut if sample is cut.sample else _cut(clips, sample)
 
@@ -184,7 +184,7 @@ def _feed(pipeline: Any, batch: Sequence[Cut]) -> None:
 def _without_damage(
     clips: ValidClips, under_way: Iterable[Sequence[Cut]], error: RuntimeError
 ) -> deque[list[Cut]]:
-    """Find the files DALI could not decode, which it does not name, and what stands in for them."""
+    """Find the files that DALI could not decode, which it does not name, and replace them."""
     found = False
     for sample in (cut.sample for batch in under_way for cut in batch):
         try:

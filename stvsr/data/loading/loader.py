@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 class LoaderConfig(Config):
-    """How shards are read; as long as they are sound, nothing here changes what is read."""
+    """How shards are read; as long as they are valid, nothing here changes what is read."""
 
     kind: Literal["dali", "torch"] = "dali"
     """`dali` decodes with NVIDIA DALI, on the CPU where there is no GPU; `torch` with OpenCV in
@@ -33,12 +33,12 @@ class LoaderConfig(Config):
     prefetch: int = Field(default=2, ge=1, le=64)
     """Batches read, and batches decoded, ahead of the one that is trained on."""
     on_damage: OnDamage = "stop"
-    """What a damaged clip does. `stop`: the run ends with shard, member and byte. `skip`: the next
-    sound clip of the set stands in; it is counted as `replaced_clips` and named in the log."""
+    """Effect of a damaged clip. `stop`: the run ends with shard, member and byte. `skip`: the next
+    valid clip of the set replaces it, counted as `replaced_clips` and named in the log."""
 
     @property
     def skips_damage(self) -> bool:
-        """Whether a set may be opened although a tar is missing or ends early."""
+        """True if a set may be opened although a tar is missing or ends early."""
         return self.on_damage == "skip"
 
 

@@ -1,4 +1,4 @@
-"""Which clips make up the batch of a step: a pure function of the seed and the step.
+"""The clips of a step's batch: a pure function of the seed and the step.
 
 The order does not depend on the number of ranks, workers or loaders, and no step depends on the
 one before it: a run that resumes at step s asks for step s and computes nothing else.

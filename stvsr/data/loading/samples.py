@@ -1,4 +1,4 @@
-"""Samples whose clips are sound: damage stops the stream, or the next sound clip stands in."""
+"""Samples of valid clips: damage ends the stream, or the next valid clip replaces it."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ class Sample:
 
     Attributes:
         due: what the order drew.
-        spec: what is shown: `due`, or the sound clip that stands in.
+        spec: what is read: `due`, or the valid clip that replaces it.
         files: the PNG files of `FRAMES`.
     """
 
@@ -34,7 +34,7 @@ class Sample:
 class ValidClips:
     """Reads the samples of a set, and knows which of its clips were found damaged.
 
-    Where damage is to be skipped, the next clip in the order of the set that is sound stands in,
+    Where damage is skipped, the next valid clip in the order of the set replaces it,
     the first following the last. That depends on the shards alone: not on the rank, the loader,
     the threads or what was read before.
     """
@@ -45,11 +45,11 @@ class ValidClips:
         self._damage: dict[int, str] = {}
 
     def read(self, due: SampleSpec) -> Sample:
-        """Read the files of a sample, or of the clip that stands in.
+        """Read the files of a sample, or of the clip that replaces it.
 
         Raises:
             ShardError: a member is damaged, or all clips are; names tar, member and byte.
-            ServiceError: a remote store does not answer or refuses; no clip stands in for that.
+            ServiceError: a remote store does not answer or refuses; no clip replaces that.
         """
         while True:
             spec = self._replacement(due)
@@ -83,9 +83,9 @@ class ValidClips:
         return tuple(self.shards.keys[sample.spec.clip] for sample in samples)
 
     def damage(self, samples: Iterable[Sample]) -> tuple[str, ...]:
-        """Why other clips stand in, a line for each sample in which one does."""
+        """Reasons for replaced clips, a line for each."""
         return tuple(
-            f"{self._damage[sample.due.clip]}; {self.shards.keys[sample.spec.clip]} stands in for "
+            f"{self._damage[sample.due.clip]}; {self.shards.keys[sample.spec.clip]} replaces "
             f"{self.shards.keys[sample.due.clip]}"
             for sample in samples
             if sample.due.clip != sample.spec.clip
@@ -98,7 +98,7 @@ class ValidClips:
             if clip not in self._damage:
                 return due if step == 0 else self._cropped_alike(due, clip)
         raise ShardError(
-            f"{self.shards.address}: none of its {n_clips} clips is sound; the first: "
+            f"{self.shards.address}: none of its {n_clips} clips is valid; the first: "
             f"{self._damage[0]}"
         )
 

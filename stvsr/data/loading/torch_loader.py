@@ -70,7 +70,7 @@ def whole_clips(
 
 
 def _decoded(clips: ValidClips, sample: Sample) -> tuple[Sample, ClipPair]:
-    """Decode, crop and flip a sample, or the one that stands in where it cannot be decoded."""
+    """Decode, crop and flip a sample, or the one that replaces it where it cannot be decoded."""
     while True:
         sample = clips.renewed(sample)
         try:

@@ -94,7 +94,7 @@ def degrade(hr_frame: UInt8Image, config: DegradationConfig) -> UInt8Image:
 def _blur_and_subsample(hr_frame: UInt8Image, sigma: float) -> UInt8Image:
     """Blur with a normalised Gaussian (13x13 for 1.6), then keep HR pixels 0, 4, 8, … of both axes.
 
-    LR pixel (y, x) therefore lies on HR pixel (4y, 4x), not in the middle of its 4x4 block as
+    LR pixel (y, x) therefore is on HR pixel (4y, 4x), not in the middle of its 4x4 block as
     with the bicubic ones. Borders are mirrored without repeating the edge pixel; float64, one
     rounding (half up) at the end.
 

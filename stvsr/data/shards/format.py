@@ -1,4 +1,4 @@
-"""What the files of a set of shards hold: names, the index beside each tar, the lineage.
+"""Format of a set of shards: names, the index beside each tar, the lineage.
 
 docs/data-contract.md shows them by example.
 """
@@ -48,7 +48,7 @@ class ClipMeta(Config):
 
 
 class IndexedClip(Config):
-    """Where one clip's members lie in its tar; the tuples run along `MEMBERS`."""
+    """Where one clip's members are in its tar; the tuples run along `MEMBERS`."""
 
     clip: str
     """Name, such as "00001/0266"."""
@@ -136,7 +136,7 @@ def index_file(shard: str) -> str:
 
 
 def tar_header(name: str, size: int) -> bytes:
-    """What stands before a member's content in a tar; the same as webdataset's writer makes."""
+    """Header of a member in a tar; the same as webdataset's writer makes."""
     header = tarfile.TarInfo(name)
     header.size, header.mtime, header.mode = size, 0, 0o444
     header.uname = header.gname = OWNER

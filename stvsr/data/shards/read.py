@@ -35,7 +35,7 @@ AT_ONCE = 512
 
 
 def remedy(lineage: Lineage) -> str:
-    """What to do about a damaged shard, for messages."""
+    """Remedy for a damaged shard, for messages."""
     return f"run `stvsr shard {lineage.split}`, which writes damaged shards anew"
 
 
@@ -124,7 +124,7 @@ class ShardSet:
         return int(height), int(width)
 
     def meta(self, clip: int) -> ClipMeta:
-        """What is known of a clip beside its frames.
+        """Facts of a clip besides its frames.
 
         Raises:
             ShardError, ServiceError: as `files`.
@@ -265,7 +265,7 @@ def _read_indexes(
 
 
 def checked_index(path: str, content: bytes, record: ShardRecord, lineage: Lineage) -> ShardIndex:
-    """Parse the index of a shard, which lies at `path`, and hold it to the lineage.
+    """Parse the index of a shard, which is at `path`, and hold it to the lineage.
 
     Raises:
         ShardError: it is damaged, of another shard or of another degradation.

@@ -1,4 +1,4 @@
-"""Where a set of shards lies: a folder of this machine, or anything fsspec knows, such as S3.
+"""Where a set of shards is: a folder of this machine, or anything fsspec knows, such as S3.
 
 The only importer of fsspec. A `Storage` reads files of one folder; nothing here writes.
 """
@@ -21,7 +21,7 @@ Address = str | Path
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::|://)")
 
 _S3_LIMITS = {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 1}}
-"""What keeps a store that is down from holding a run up; in botocore's words, times in seconds."""
+"""Time limits, in seconds, for a store that does not answer, by botocore's names."""
 
 
 class Storage(Protocol):
@@ -64,7 +64,7 @@ def open_storage(address: Address) -> Storage:
 
 
 def is_remote(address: Address) -> bool:
-    """Whether fsspec reads it: "s3://bucket/set" and the like, but no path of this machine."""
+    """True if fsspec reads it: "s3://bucket/set" and the like, but no path of this machine."""
     return isinstance(address, str) and bool(_REMOTE.match(address))
 
 

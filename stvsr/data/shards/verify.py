@@ -1,4 +1,4 @@
-"""`stvsr shards verify`: re-reads every byte of shard sets and names whatever is not as written."""
+"""`stvsr shards verify`: re-read every byte of shard sets and name all damage."""
 
 import hashlib
 import sys
@@ -28,7 +28,7 @@ from stvsr.data.shards.storage import Address, Storage, inside, open_storage
 
 @dataclass(frozen=True)
 class Verified:
-    """What was read of one set.
+    """Result of verifying one set.
 
     Attributes:
         address: the set.
@@ -60,7 +60,7 @@ class _Found:
 
 
 def verify_sets(addresses: Sequence[Address]) -> None:
-    """Verify sets on all cores and print a line for each that is sound.
+    """Verify sets on all cores and print a line for each valid one.
 
     Raises:
         ShardError: something is not as it was written; the text has a line for each such thing.
@@ -72,7 +72,7 @@ def verify_sets(addresses: Sequence[Address]) -> None:
         faults += verified.faults
         if not verified.faults:
             sys.stdout.write(
-                f"{verified.address}: sound, {verified.clips} clips in {verified.shards} shards, "
+                f"{verified.address}: valid, {verified.clips} clips in {verified.shards} shards, "
                 f"{verified.size / 1e6:,.1f} MB\n"
             )
     if faults:
@@ -84,7 +84,7 @@ def verify_set(address: Address, workers: int) -> Verified:
 
     Lineage and indexes belong together; each tar has its size, its SHA-256, and between the
     members exactly what the writer puts there; each member has its CRC-32; each PNG decodes, each
-    JSON names its clip; and no other file lies beside them.
+    JSON names its clip; and no other file is beside them.
 
     Args:
         address: folder or fsspec address of the set.
@@ -162,7 +162,7 @@ def _faults_between(tar: str, index: ShardIndex, shard: memoryview) -> Iterator[
             name = f"{key(clip.clip)}.{member}"
             expected = bytes(-end % tarfile.BLOCKSIZE) + tar_header(name, size)
             if offset != end + len(expected):
-                yield f"{tar}: member {name} lies at byte {end + len(expected)}, not {offset}"
+                yield f"{tar}: member {name} is at byte {end + len(expected)}, not {offset}"
                 return
             yield from _difference(f"{tar}: header of member {name}", shard, end, expected)
             end = offset + size

@@ -95,7 +95,7 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """What `build_shard` tells the writer of the lineage: the record and (clip, source) pairs."""
+    """Result of `build_shard`: the record and (clip, source) pairs for the lineage."""
 
     record: ShardRecord
     sources: tuple[tuple[str, str], ...]
@@ -306,7 +306,7 @@ def _read_frames(task: ShardTask, clip: ClipRecord) -> list[bytes]:
 
 def _changed(where: str, fault: Exception) -> SourceError:
     return SourceError(
-        f"{where}: {fault}, though the index lists its clip as sound; run `stvsr index` again"
+        f"{where}: {fault}, though the index lists its clip as valid; run `stvsr index` again"
     )
 
 

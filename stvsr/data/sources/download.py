@@ -1,4 +1,4 @@
-"""One file over HTTP, gone on with where it broke off. The only importer of httpx."""
+"""Resumable HTTP download of one file. The only importer of httpx."""
 
 import logging
 import re
@@ -44,7 +44,7 @@ def download(
 ) -> None:
     """Fetch `url` to `path`, which appears when all of it is there and `check` has passed.
 
-    Until then the bytes are in `NAME.part`, and a later call goes on with them, provided that the
+    Until then the bytes are in `NAME.part`, and a later call continues with them, provided that the
     server still has the same file (ETag or time of change) and sends ranges; otherwise it begins
     again and says so. A connection that breaks is tried again after a while.
 
@@ -101,7 +101,7 @@ def _wait(url: str, part: Path, reason: str, tries: int, waits: Sequence[float])
     if tries >= len(waits):
         raise ServiceError(
             f"{url}: the connection failed {tries + 1} times in a row ({reason}); "
-            f"{_size(part)} bytes are in {part}: run the same command again to go on, or name a "
+            f"{_size(part)} bytes are in {part}: run the same command again to resume, or name a "
             "mirror with --from"
         )
     logger.warning("%s: %s; trying again in %g s", url, reason, waits[tries])
@@ -175,7 +175,7 @@ def _written(chunks: Iterable[bytes], file: BinaryIO, have: int, unit: int) -> I
 
 
 def _continues(response: httpx.Response, begun: _Begun, have: int) -> bool:
-    """Whether a 206 answer brings the bytes after those that are there, of the same file."""
+    """True if a 206 answer brings the bytes after those that are there, of the same file."""
     found = re.fullmatch(
         r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", "").strip()
     )
@@ -186,7 +186,7 @@ def _continues(response: httpx.Response, begun: _Begun, have: int) -> bool:
 
 
 def _validator(response: httpx.Response) -> str | None:
-    """What names this version of the file: a weak ETag does not name its bytes."""
+    """Identifier of this version of the file: a weak ETag does not name its bytes."""
     etag: str | None = response.headers.get("ETag")
     if etag and not etag.startswith("W/"):
         return etag

@@ -31,7 +31,7 @@ class MotionList:
 
 @dataclass(frozen=True)
 class Published:
-    """What the dataset consists of.
+    """Parts of a dataset.
 
     Attributes:
         zip_name: of the zip.
@@ -80,7 +80,7 @@ def fetch(
 ) -> None:
     """Download what is not yet in `out`, and check all of it.
 
-    Interrupted, or with a connection that broke for good, the next call goes on.
+    After an interruption, the next call resumes.
 
     Args:
         published: the dataset.
@@ -118,7 +118,7 @@ def _fetch(url: str, path: Path, check: "_ListCheck | _ZipCheck", waits: Sequenc
 
 @dataclass(frozen=True)
 class _ListCheck:
-    """Is a file the published motion list?"""
+    """Check that a file is the published motion list."""
 
     expected: MotionList
 
@@ -135,7 +135,7 @@ class _ListCheck:
 
 @dataclass(frozen=True)
 class _ZipCheck:
-    """Is a file the whole zip? Its frames are not read: `stvsr index` opens every one."""
+    """Check that a file is the whole zip; frames are not read, since `stvsr index` opens them."""
 
     expected: Published
 

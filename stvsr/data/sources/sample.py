@@ -86,7 +86,7 @@ FINE = 2
 
 @dataclass(frozen=True)
 class _Scene:
-    """Which clip to draw, for one worker process."""
+    """One clip to render, for a worker process."""
 
     split: Split
     number: int
@@ -126,7 +126,7 @@ class _Layer:
 
     Attributes:
         picture: (h, w, 3) RGB.
-        mask: (h, w), 255 where the layer covers what lies behind; None: everywhere.
+        mask: (h, w), 255 where the layer covers what is behind; None: everywhere.
         warps: for each frame the 2x3 map from frame to picture pixels.
     """
 
@@ -229,7 +229,7 @@ def _movement(rng: Generator, motion: Motion, width: int) -> _Path:
 def _background(rng: Generator, photograph: UInt8Image, scene: _Scene) -> _Layer:
     """The photograph that fills the frame, under the camera movement that stays inside it best.
 
-    Of 64 movements drawn, the one whose frame leaves the photograph least is taken; what lies
+    Of 64 movements drawn, the one whose frame leaves the photograph least is taken; what is
     beyond its border, if anything, is mirrored.
     """
     width, height = scene.size
@@ -371,7 +371,7 @@ def _similarity(here: Point, there: Point, scale: float, angle: float) -> NDArra
 
 
 def _from_fine_grid(warp: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The same map for pixels of the fine grid: fine pixel i lies at (i + 0.5) / FINE - 0.5."""
+    """The same map for pixels of the fine grid: fine pixel i is at (i + 0.5) / FINE - 0.5."""
     linear, shift = warp[:, :2], warp[:, 2]
     moved = shift + linear.sum(axis=1) * (0.5 / FINE - 0.5)
     return np.column_stack([linear / FINE, moved])
@@ -395,7 +395,7 @@ def _fixed_point(
 
 
 def _beyond(warp: NDArray[np.float64], size: tuple[int, int], extent: tuple[int, int]) -> float:
-    """How far the frame's corners lie outside the picture, in its pixels; <= 0: inside."""
+    """How far the frame's corners are outside the picture, in its pixels; <= 0: inside."""
     width, height = size
     corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], float)
     x, y = warp @ corners.T
@@ -410,7 +410,7 @@ def _photograph(name: str) -> UInt8Image:
 
 
 def _photograph_path(name: str) -> Path:
-    """Where a photograph lies, without importing the package that carries it."""
+    """Where a photograph is, without importing the package that carries it."""
     package, _, inside = name.partition("/")
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or ()) if spec else ():

@@ -1,4 +1,4 @@
-"""Which frames of a video become clips, and on which side of the split: pure arithmetic."""
+"""Choice of the frames that become clips, and of their split: pure arithmetic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

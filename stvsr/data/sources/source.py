@@ -29,7 +29,7 @@ class SourceConfig(Config):
     """`sample`: rendered from photographs that come with the installation. `videos`: cut from
     video files. `vimeo90k`: the dataset, as its zip or unpacked."""
     path: str = SAMPLE_PATH
-    """What the clips are made from, and what DVC watches: a video or a folder of videos; the
+    """Input of the clips, which DVC watches: a video or a folder of videos; the
     dataset's zip or folder; for the sample the program that renders it, and nothing else."""
     train_clips: int | None = Field(default=None, ge=1, le=1_000_000)
     """Clips for training; null: 60 for the sample, all there are for the others. A number is an

@@ -126,7 +126,7 @@ def cut_videos(source: Path, config: CutConfig, out: Path) -> SourceRecord:
 
     Raises:
         SourceError: no video is found, or nothing can be cut from any of them for training or
-            for testing; the reason stands there for each.
+            for testing; the text has the reason for each.
     """
     left_out: list[LeftOut] = []
     videos = _probe(_find(source), source, config, left_out)

@@ -21,7 +21,7 @@ ALLOWED = (
     "vimeo_septuplet.zip, a folder with it and the motion lists, or the folder it unpacks to, with "
     "sequences/, sep_trainlist.txt and sep_testlist.txt"
 )
-"""What `source.path` may be, for messages."""
+"""Allowed values of `source.path`, for messages."""
 
 
 def use_vimeo90k(
@@ -32,7 +32,7 @@ def use_vimeo90k(
     Args:
         dataset: the dataset's zip as it is; a folder that holds one zip; or the folder it unpacks
             to: `sequences/`, `sep_trainlist.txt` and `sep_testlist.txt`. The motion lists
-            `{fast,medium,slow}_testset.txt` are used where they lie beside these or beside the
+            `{fast,medium,slow}_testset.txt` are used where they are beside these or beside the
             zip.
         train_clips: take this many training clips, spread evenly over the list; None: all.
         test_clips: the same of the test clips.
@@ -128,7 +128,7 @@ def _list(dataset: Path, frames: Frames, name: str) -> bytes | None:
 
 
 def _provenance(frames: Frames) -> dict[str, str]:
-    """What the dataset is; of a zip also what tells it from another one."""
+    """Describe the dataset; a zip also by the digest of its directory."""
     if not isinstance(frames, ZipFrames):
         return {"dataset": "Vimeo-90K septuplet, as a folder"}
     directory = frames.directory

@@ -22,7 +22,7 @@ def by_parts(
         function: of some items, gives (b, ...), equally many for each item.
         count: how many items there are.
         pixels: of an item.
-        device: where they lie.
+        device: where they are.
 
     Returns:
         What `function` gives for all items.
@@ -84,7 +84,7 @@ def by_bands(
 
 
 def with_halo(rows: slice, halo: int) -> tuple[slice, slice]:
-    """Some rows with up to `halo` more on each side, and where they themselves lie among those."""
+    """Some rows with up to `halo` more on each side, and where they themselves are among those."""
     first = max(0, rows.start - halo)
     return slice(first, rows.stop + halo), slice(rows.start - first, rows.stop - first)
 

@@ -115,7 +115,7 @@ class PcdLevel(nn.Module):
     def forward(
         self, source: Tensor, other: Tensor, coarser: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Align `source` to what lies between it and `other`.
+        """Align `source` to what is between it and `other`.
 
         Args:
             source: (B, C, H, W), the map that is sampled.

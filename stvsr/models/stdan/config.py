@@ -19,14 +19,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "global_skip": True,
     },
 }
-"""What each preset sets; what it leaves out has the field's default, the published value."""
+"""Fields of each preset; a field that it leaves out has its default, the published value."""
 
 
 class StdanConfig(BaseModelConfig):
     """A STDAN's architecture. `preset` fills in the fields that are not given themselves."""
 
     name: Literal["stdan"] = "stdan"
-    """Which model this is."""
+    """Name of the model."""
 
     preset: Literal["published", "small"] = "published"
     """Where the other fields' defaults come from: the paper's network (8,292,843 parameters), or

@@ -1,4 +1,4 @@
-"""What the published STDAN checkpoint calls our parameters."""
+"""Names of the published STDAN checkpoint."""
 
 from stvsr.models.layers.naming import PCD, PYRAMID, SWIN, Rule
 

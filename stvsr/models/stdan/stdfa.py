@@ -31,7 +31,7 @@ HALO = 3
 
 
 class Maps(NamedTuple):
-    """What aggregation needs of each frame again and again: maps (B, E, H, W) of each kind."""
+    """Maps of each frame that aggregation uses again and again: maps (B, E, H, W) of each kind."""
 
     key: tuple[Tensor, ...]
     value: tuple[Tensor, ...]
@@ -125,7 +125,7 @@ class STDFA(nn.Module):
         return frames
 
     def _new(self, frame: Tensor, maps: Maps, i: int) -> Tensor:
-        """What frame `i` (B, C, H, W) gains."""
+        """The features that frame `i` (B, C, H, W) gains."""
         gained: Tensor = self.conv_last(self._gather(frame, maps, i))
         return gained
 
@@ -176,7 +176,7 @@ class STDFA(nn.Module):
         return functools.reduce(_mix_parts, parts)[0]
 
     def _keeps(self, maps: Maps) -> bool:
-        """Whether the intermediate results of all pairs together are small enough to be kept."""
+        """True if the intermediate results of all pairs together are small enough to be kept."""
         T = len(maps.key)
         return T * (T - 1) * self.points.numbers_kept * maps.key[0][:, 0].numel() <= KEPT_NUMBERS
 

@@ -16,14 +16,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "global_skip": True,
     },
 }
-"""What each preset sets; what it leaves out has the field's default, the published value."""
+"""Fields of each preset; a field that it leaves out has its default, the published value."""
 
 
 class ZoomingSlowMoConfig(BaseModelConfig):
     """A Zooming Slow-Mo's architecture. `preset` fills in the fields that are not given."""
 
     name: Literal["zooming_slowmo"] = "zooming_slowmo"
-    """Which model this is."""
+    """Name of the model."""
 
     preset: Literal["published", "small"] = "published"
     """Where the other fields' defaults come from: the paper's network (11,102,771 parameters), or
@@ -46,11 +46,11 @@ class ZoomingSlowMoConfig(BaseModelConfig):
     they are (the paper's ablation a)."""
 
     memory: Literal["deformable", "plain", "none"] = "deformable"
-    """What runs along the sequence: a ConvLSTM whose states are aligned to each frame, one whose
+    """The recurrence along the clip: a ConvLSTM whose states are aligned to each frame, one whose
     states are not (ablation c), or nothing (a and b)."""
 
     bidirectional: bool = True
-    """Whether the memory also runs over the reversed sequence (off in ablations c and d)."""
+    """True if the memory also runs over the reversed sequence (off in ablations c and d)."""
 
     global_skip: bool = False
     """Add the network's output to the bicubic+linear upscaling of its input (its last convolution

@@ -1,4 +1,4 @@
-"""What the published Zooming Slow-Mo checkpoint calls our parameters."""
+"""Names of the published Zooming Slow-Mo checkpoint."""
 
 from stvsr.models.layers.naming import PCD, PYRAMID, Rule
 
