@@ -1,4 +1,4 @@
-# Every job of this project by name. `make run` and `make test` need nothing but Python 3.11 or newer.
+# Jobs of this project. `make run` and `make test` need only Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
 export DO_NOT_TRACK := 1
@@ -12,7 +12,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 setup: .venv/ready
 
-# The marker is written last, so an interrupted installation is taken up again.
+# The marker is written last, so that an interrupted installation is done again.
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"stvsr needs Python 3.11 or newer, found {v.major}.{v.minor}: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
@@ -51,7 +51,8 @@ layers: setup
 check: lint types layers test
 
 bench: setup
-	@for page in $(wildcard benchmarks/*.py); do echo "== $$page"; $(BIN)/python $$page || exit 1; done
+	@for name in loading models_cpu models_gpu prepare recovery training; do \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: setup
 	$(BIN)/python -m pytest -q tests/unit/test_docs.py

@@ -1,6 +1,6 @@
 """How fast are clips loaded against webdataset with Pillow, and what does a resume cost?
 
-    OMP_WAIT_POLICY=passive python benchmarks/loading.py --clips 48 --steps 60 --runs 3
+    OMP_WAIT_POLICY=passive python -m benchmarks.loading --clips 48 --steps 60 --runs 3
 
 (b) Batches of 4 crops of 448x256 clips of the built-in sample, with the same number of workers on
 both sides, from a warm page cache; floor: decoding the clips' eleven files, and nothing else.
@@ -11,22 +11,19 @@ measurement runs in a process of its own. Prints a page for benchmarks/results/.
 import argparse
 import io
 import json
-import os
-import platform
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+
+from benchmarks.harness import head, run_child
 
 Result = dict[str, float]
 
@@ -95,20 +92,9 @@ def write_set(folder: Path, clips: int) -> Path:
 
 def best(options: argparse.Namespace, child: str, **what: Any) -> Result:
     """The smallest value of each number over the runs."""
-    command = [sys.executable, __file__, "--child", child, "--folder", options.folder]
-    command += ["--steps", str(options.steps)]
-    for name, value in what.items():
-        command += [f"--{name}", str(value)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    results: list[Mapping[str, float]] = []
-    for _ in range(options.runs):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{child}, {what}: {done.stderr[-2000:]}")
-        results.append(json.loads(done.stdout))
-    result = {name: min(run[name] for run in results) for name in results[0]}
-    print(f"{child}, {what}: {result}", file=sys.stderr)
-    return result
+    arguments = {"child": child, "folder": options.folder, "steps": options.steps, **what}
+    results = [run_child("loading", arguments) for _ in range(options.runs)]
+    return {name: min(run[name] for run in results) for name in results[0]}
 
 
 # --- (b) how fast
@@ -276,12 +262,11 @@ def page(
     resumes: Mapping[tuple[str, int], Result],
 ) -> str:
     lines = [
-        "# Loading clips: speed against the straightforward way, and the cost of a resume",
-        "",
-        f"{date.today():%Y-%m-%d}; {processor()}, {len(os.sched_getaffinity(0))} cores; "
-        f"torch {torch.__version__}; load when the run ended: {os.getloadavg()[0]:.1f}.",
-        f"`python {' '.join(['benchmarks/loading.py', *sys.argv[1:]])}`",
-        "",
+        *head(
+            "Loading clips: speed against the straightforward way, and the cost of a resume",
+            "loading",
+            f"torch {torch.__version__}",
+        ),
         f"## Batches of {BATCH} clips of {WIDTH}x{HEIGHT}, crop {CROP} (HR {CROP * 4})",
         "",
         "| workers | way | clips/s | CPU ms per clip | against straightforward, wall | per CPU "
@@ -315,12 +300,6 @@ def page(
         )
     lines += ["", "Opening the set is within the time; the clips beyond the batch are read ahead."]
     return "\n".join(lines)
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
 
 
 CHILDREN = {"way": measure_way, "resume": measure_resume}

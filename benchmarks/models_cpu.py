@@ -1,6 +1,6 @@
 """How fast and how small is our STDAN on a CPU, against the straightforward pair-by-pair version?
 
-    OMP_WAIT_POLICY=passive python benchmarks/models_cpu.py --threads 2 --runs 3 --large
+    OMP_WAIT_POLICY=passive python -m benchmarks.models_cpu --threads 2 --runs 3 --large
 
 Each measurement runs in a process of its own, whose peak memory is read when it ends. Prints a page
 for benchmarks/results/. Weights are random, offsets not zero; times are the best of the runs.
@@ -8,14 +8,9 @@ for benchmarks/results/. Weights are random, offsets not zero; times are the bes
 
 import argparse
 import json
-import os
-import platform
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.harness import head, peak_mib, resident_mib, run_child, timed
 from stvsr.models import StdanConfig, build_model
 from stvsr.models.layers.naming import published_name
 from stvsr.models.stdan.state_dict import RULES
@@ -74,40 +70,21 @@ def parse() -> argparse.Namespace:
 
 
 def in_child(variant: str, case: str, options: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, __file__, "--child", variant, "--case", case]
-    command += ["--runs", "1" if case in LARGE else str(options.runs)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{case}, {variant}: {done.stderr[-2000:]}")
-    return dict(json.loads(done.stdout))
+    runs = 1 if case in LARGE else options.runs
+    arguments = {"child": variant, "case": case, "runs": runs}
+    return dict(run_child("models_cpu", arguments, threads=options.threads))
 
 
 def measure(variant: str, case: str, runs: int) -> dict[str, float]:
     step = make_step(variant, case)
     idle = resident_mib()
-    wall, cpu = [], []
-    for _ in range(runs + (runs > 1)):
-        start, start_cpu = time.perf_counter(), time.process_time()
-        step()
-        wall.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - start_cpu)
+    taken = timed(step, runs + (runs > 1))
     return {
-        "seconds": min(wall),
-        "cpu_seconds": min(cpu),
+        "seconds": taken.seconds,
+        "cpu_seconds": taken.cpu_seconds,
         "peak_mib": peak_mib(),
         "idle_mib": idle,
     }
-
-
-def resident_mib() -> float:
-    """What the process holds now; its peak also remembers the process that started it."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
-
-
-def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def make_step(variant: str, case: str) -> Callable[[], None]:
@@ -234,21 +211,13 @@ def page(
     floors: dict[str, float],
     results: dict[tuple[str, str], dict[str, float]],
 ) -> str:
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
     lines = [
-        "# STDAN on a CPU: ours against the straightforward version",
-        "",
-        f"{date.today():%Y-%m-%d}; {cpu}, {options.threads} threads; torch {torch.__version__}; "
-        f"load when the run ended: {os.getloadavg()[0]:.1f}.",
-        f"`python {' '.join(['benchmarks/models_cpu.py', *sys.argv[1:]])}`",
-        "",
+        *head(
+            "STDAN on a CPU: ours against the straightforward version",
+            "models_cpu",
+            f"{options.threads} threads",
+            f"torch {torch.__version__}",
+        ),
         f"Floor: counted convolutions and matrix products at the measured "
         f"{rate / 1e9:.0f} GFLOP/s of a large float32 matrix product.",
         "",

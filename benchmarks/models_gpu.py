@@ -1,6 +1,6 @@
 """How fast is STDAN's training step on one GPU, and how near its kernels to the machine's limits?
 
-    python benchmarks/models_gpu.py > benchmarks/results/models_gpu.md
+    python -m benchmarks.models_gpu > benchmarks/results/models_gpu.md
 
 Compares, at 24 clips of 4x32x32, ours (float32, bf16, with and without torch.compile) and the
 straightforward float32 version, which takes one clip at a time; then each kernel's bytes
@@ -34,7 +34,8 @@ def main() -> None:
         print("models_gpu.py: found no CUDA device, so there is no page", file=sys.stderr)
         return
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    print(f"# STDAN on {name}\n\ntorch {torch.__version__}; `python {' '.join(sys.argv)}`\n")
+    command = f"python -m benchmarks.models_gpu {' '.join(sys.argv[1:])}"
+    print(f"# STDAN on {name}\n\ntorch {torch.__version__}; `{command}`\n")
     print("## Training step\n\n| version | precision | compiled | clips | clips/s | peak MiB |")
     print("|---|---|---|---|---|---|")
     for clips in options.clips:

@@ -1,6 +1,6 @@
 """How fast are clips prepared against decoding alone, and what grows with their number?
 
-    OMP_WAIT_POLICY=passive python benchmarks/prepare.py --sample 48 --runs 3 --clips 91701
+    OMP_WAIT_POLICY=passive python -m benchmarks.prepare --sample 48 --runs 3 --clips 91701
 
 (a) Shards of 448x256 clips of the built-in sample, on one core: decoding the frames that have to be
 decoded is the floor; the straightforward way decodes all with Pillow, resizes with MATLAB's
@@ -12,23 +12,19 @@ ends. Prints a page for benchmarks/results/. Needs some 40 KB of disk a tiny cli
 import argparse
 import io
 import json
-import os
-import platform
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import psutil
 from PIL import Image
+
+from benchmarks.harness import head, run_child, timed
 
 Result = dict[str, float]
 
@@ -80,29 +76,17 @@ def parse() -> argparse.Namespace:
 
 
 def in_child(what: str, folder: Path, runs: int = 1) -> Result:
-    command = [sys.executable, __file__, "--child", what]
-    command += ["--folder", str(folder), "--runs", str(runs)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{what}: {done.stderr.decode()[-2000:]}")
-    result = dict(json.loads(done.stdout))
-    print(f"{folder.name}, {what}: {result}", file=sys.stderr)
-    return result
+    arguments = {"child": what, "folder": folder, "runs": runs}
+    return dict(run_child("prepare", arguments))
 
 
 def measured(what: str, folder: Path, runs: int) -> Result:
     work = WORK[what](folder)
-    wall, cpu = [], []
     with workers_watched() as worker_peaks:
-        for _ in range(runs):
-            start, start_cpu = time.perf_counter(), time.process_time()
-            work()
-            wall.append(time.perf_counter() - start)
-            cpu.append(time.process_time() - start_cpu)
+        taken = timed(work, runs)
     return {
-        "seconds": min(wall),
-        "cpu_seconds": min(cpu),
+        "seconds": taken.seconds,
+        "cpu_seconds": taken.cpu_seconds,
         "peak_mib": peak_mib("self"),
         "worker_peak_mib": max(worker_peaks.values(), default=0.0),
     }
@@ -368,12 +352,10 @@ def page(
     options: argparse.Namespace, ways: dict[str, Result], steps: dict[int, dict[str, Result]]
 ) -> str:
     lines = [
-        "# Preparing clips: speed against decoding alone, and what grows with their number",
-        "",
-        f"{date.today():%Y-%m-%d}; {processor()}, {len(os.sched_getaffinity(0))} cores; "
-        f"load when the run ended: {os.getloadavg()[0]:.1f}.",
-        f"`python {' '.join(['benchmarks/prepare.py', *sys.argv[1:]])}`",
-        "",
+        *head(
+            "Preparing clips: speed against decoding alone, and what grows with their number",
+            "prepare",
+        ),
         f"## {options.sample} clips of 448x256, one process",
         "",
         "| way | clips/s | clips per CPU second | of the floor, per core | against "
@@ -419,12 +401,6 @@ def growth(steps: dict[int, dict[str, Result]]) -> list[str]:
 
 def workers(result: Result) -> str:
     return f"{result['worker_peak_mib']:.0f}" if result["worker_peak_mib"] else "-"
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
 
 
 if __name__ == "__main__":

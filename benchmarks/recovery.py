@@ -1,6 +1,6 @@
 """How long is a run without a step after a worker, its driver or a node was killed?
 
-    python benchmarks/recovery.py
+    python -m benchmarks.recovery
 
 A tiny network on two `ray start` nodes of one core each on this machine, with Ray Train's own time
 limits. Prints a page for benchmarks/results/. Each number is one trial: an order of magnitude.
@@ -8,7 +8,6 @@ limits. Prints a page for benchmarks/results/. Each number is one trial: an orde
 
 import argparse
 import os
-import platform
 import re
 import signal
 import subprocess
@@ -17,11 +16,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 
 import ray
 
+from benchmarks.harness import head
 from stvsr.data.index.build import IndexConfig, build_index
 from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.data.shards.write import ShardsConfig, write_shards
@@ -145,12 +144,7 @@ def elastic(project: Path, nodes: Nodes) -> dict[str, float]:
 
 def page(times: dict[str, float]) -> str:
     lines = [
-        "# How long a run is without a step after a fault",
-        "",
-        f"{date.today():%Y-%m-%d}; {platform.machine()}, {os.cpu_count()} cores; ray "
-        f"{ray.__version__}; load when the run ended: {os.getloadavg()[0]:.1f}.",
-        "`python benchmarks/recovery.py`",
-        "",
+        *head("Seconds without a step after a fault", "recovery", f"ray {ray.__version__}"),
         "One trial each, two `ray start` nodes of one core on one machine, a tiny network: nearly "
         "all of it is processes that start and import. On top come at most "
         "`train.checkpoint_every` steps that are done again.",

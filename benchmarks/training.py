@@ -1,6 +1,6 @@
 """What does the line cost beside the arithmetic of a step, a checkpoint, and a start?
 
-    OMP_WAIT_POLICY=passive python benchmarks/training.py --rounds 2
+    OMP_WAIT_POLICY=passive python -m benchmarks.training --rounds 2
 
 The same network, batch and threads twice: a bare loop over one batch in memory, and `stvsr train`
 with Ray, DALI, MLflow and checkpoints. They take turns, since a machine is not equally fast for
@@ -19,11 +19,11 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 import torch
 
+from benchmarks.harness import head, run_child
 from stvsr.losses import charbonnier
 from stvsr.models import StdanConfig, build_model
 from stvsr.training.checkpoint import Checkpoint, Checkpoints, optimizer_tensors
@@ -103,10 +103,8 @@ def make_shards(project: Path, options: argparse.Namespace) -> None:
 
 def in_child(options: argparse.Namespace, threads: int) -> list[float]:
     """Seconds of each step of the bare loop, in a process of its own, as Ray's worker is one."""
-    command = [sys.executable, __file__, "--child", "--steps", str(options.steps)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return list(json.loads(done.stdout))
+    arguments = {"child": True, "steps": options.steps}
+    return list(run_child("training", arguments, threads=threads))
 
 
 def bare_loop(steps: int) -> list[float]:
@@ -177,12 +175,12 @@ def page(
     parameters = sum(p.numel() for p in build_model(StdanConfig()).parameters())
     gradient = 4 * parameters
     lines = [
-        "# What the line costs beside a step's arithmetic",
-        "",
-        f"{date.today():%Y-%m-%d}; {os.cpu_count()} CPU cores, no GPU; torch {torch.__version__}; "
-        f"load when the run ended: {os.getloadavg()[0]:.1f}.",
-        f"`OMP_WAIT_POLICY=passive python {' '.join(['benchmarks/training.py', *sys.argv[1:]])}`",
-        "",
+        *head(
+            "Cost of the pipeline beside a step's arithmetic",
+            "training",
+            f"torch {torch.__version__}",
+            before="OMP_WAIT_POLICY=passive ",
+        ),
         f"STDAN, preset small, {BATCH} clips of 4x{CROP}x{CROP} per step, one worker, each step "
         f"logged; the two take turns, {options.rounds} rounds of {options.steps} steps each.",
         "",

@@ -281,7 +281,7 @@ def test_more_ranks_than_clips_are_refused_at_once(tiny_shards: ShardSet, kind: 
         batches(tiny_shards, kind, global_batch=26, world=World(0, 13))
 
 
-# what stands in for damaged clips
+# replacement of damaged clips
 
 
 DAMAGES = ("changed bytes", "undecodable pixels", "a tar that ends early")
@@ -321,7 +321,7 @@ def test_the_next_sound_clip_stands_in_and_the_damage_is_told(
     assert len(told) == 2 * len(damaged)
     assert len(set(told)) == len(damaged)  # the same words each time, reversed in time or not
     for line in told:
-        (key,) = (key for key in damaged if line.endswith(f"stands in for {key}"))
+        (key,) = (key for key in damaged if line.endswith(f"replaces {key}"))
         assert f".tar: member {key.replace('/', '_')}." in line
         assert " at byte " in line
 
