@@ -159,7 +159,7 @@ def stream(kind: Any, folder: Path, workers: int, start: int) -> Iterator[Any]:
 
 def straightforward(folder: Path, workers: int) -> Iterator[int]:
     """What the libraries' own pages show: tars in a row, a buffer that shuffles, workers."""
-    import webdataset
+    import webdataset  # type: ignore[import-untyped]
     from torch.utils.data import DataLoader
 
     tars = [str(path) for path in sorted(folder.glob("*.tar"))]
@@ -241,7 +241,7 @@ def measure_resume(options: argparse.Namespace) -> Result:
         read.append(stop - start)
         return genuine(storage, name, start, stop)
 
-    LocalStorage.read_range = counted  # type: ignore[method-assign]
+    LocalStorage.read_range = counted  # type: ignore[assignment, method-assign]
     torch.set_num_threads(1)
     for start in (0, options.start):
         read.clear()
@@ -249,7 +249,7 @@ def measure_resume(options: argparse.Namespace) -> Result:
         batches = stream(options.way, Path(options.folder), 2, start)
         next(batches)
         seconds = time.perf_counter() - began
-        batches.close()
+        batches.close()  # type: ignore[attr-defined]
     return {"seconds": seconds, "clips": float(len(read)), "bytes": float(sum(read))}
 
 

@@ -147,7 +147,7 @@ def cases(
     return {
         "deformable attention": (
             attention,
-            lambda *given: ops.deformable_attention(*given, 2)[0],
+            lambda *given: ops.deformable_attention(*given, 2)[0],  # type: ignore[call-arg]
             2.0 * pixels * pairs * 72 * (K + 2),
         ),
         "deformable convolution": (

@@ -141,8 +141,8 @@ def preparing(folder: Path, options: argparse.Namespace) -> dict[str, Result]:
     return {way: in_child(way, folder, options.runs) for way in WAYS}
 
 
-def decode(frames: tuple[int, ...]) -> Callable[[Path], Callable[[], None]]:
-    def begin(folder: Path) -> Callable[[], None]:
+def decode(frames: tuple[int, ...]) -> Callable[[Path], Callable[[], object]]:
+    def begin(folder: Path) -> Callable[[], object]:
         from stvsr.data.clips import png
 
         contents = [
@@ -158,8 +158,8 @@ def decode(frames: tuple[int, ...]) -> Callable[[Path], Callable[[], None]]:
     return begin
 
 
-def ours(kind: str) -> Callable[[Path], Callable[[], None]]:
-    def begin(folder: Path) -> Callable[[], None]:
+def ours(kind: str) -> Callable[[Path], Callable[[], object]]:
+    def begin(folder: Path) -> Callable[[], object]:
         from stvsr.data.shards.degrade import DegradationConfig
         from stvsr.data.shards.write import ShardsConfig, write_shards
 
@@ -174,7 +174,7 @@ def ours(kind: str) -> Callable[[Path], Callable[[], None]]:
     return begin
 
 
-def straightforward(folder: Path) -> Callable[[], None]:
+def straightforward(folder: Path) -> Callable[[], object]:
     clips = sorted(folder.glob("clips/sequences/0[0-4]*/*"))
     out = folder / "straightforward"
     out.mkdir()
@@ -254,7 +254,7 @@ def with_text(png: bytes, text: str) -> bytes:
     return png[:33] + length.to_bytes(4, "big") + chunk + check.to_bytes(4, "big") + png[33:]
 
 
-def open_with_zipfile(folder: Path) -> Callable[[], None]:
+def open_with_zipfile(folder: Path) -> Callable[[], object]:
     def work() -> None:
         with zipfile.ZipFile(folder / "clips.zip") as archive:
             archive.read(archive.infolist()[-1])
@@ -262,48 +262,48 @@ def open_with_zipfile(folder: Path) -> Callable[[], None]:
     return work
 
 
-def open_zip(folder: Path) -> Callable[[], None]:
+def open_zip(folder: Path) -> Callable[[], object]:
     from stvsr.data.clips.frames import open_frames
 
-    return lambda: open_frames(folder / "clips.zip").read_list("sep_testlist.txt") and None
+    return lambda: open_frames(folder / "clips.zip").read_list("sep_testlist.txt")
 
 
-def source(folder: Path) -> Callable[[], None]:
+def source(folder: Path) -> Callable[[], object]:
     from stvsr.data.sources.source import SourceConfig, make_source
 
     config = SourceConfig(kind="vimeo90k", path=str(folder / "clips.zip"))
-    return lambda: make_source(config, 0, folder / "source") and None
+    return lambda: make_source(config, 0, folder / "source")
 
 
-def index(folder: Path) -> Callable[[], None]:
+def index(folder: Path) -> Callable[[], object]:
     from stvsr.data.index.build import IndexConfig, build_index
 
-    return lambda: build_index(folder / "source", folder / "index", IndexConfig()) and None
+    return lambda: build_index(folder / "source", folder / "index", IndexConfig())
 
 
-def plan(folder: Path) -> Callable[[], None]:
+def plan(folder: Path) -> Callable[[], object]:
     from stvsr.data.shards.degrade import DegradationConfig
     from stvsr.data.shards.write import ShardsConfig, plan_shards
 
-    arguments = folder / "index", "train", folder / "shards", ShardsConfig(), DegradationConfig()
-    return lambda: plan_shards(*arguments) and None
+    config, degradation = ShardsConfig(), DegradationConfig()
+    return lambda: plan_shards(folder / "index", "train", folder / "shards", config, degradation)
 
 
-def shard(folder: Path) -> Callable[[], None]:
+def shard(folder: Path) -> Callable[[], object]:
     from stvsr.data.shards.degrade import DegradationConfig
     from stvsr.data.shards.write import ShardsConfig, write_shards
 
-    arguments = folder / "index", "train", folder / "shards", ShardsConfig(), DegradationConfig()
-    return lambda: write_shards(*arguments) and None
+    config, degradation = ShardsConfig(), DegradationConfig()
+    return lambda: write_shards(folder / "index", "train", folder / "shards", config, degradation)
 
 
-def open_set(folder: Path) -> Callable[[], None]:
+def open_set(folder: Path) -> Callable[[], object]:
     from stvsr.data.shards.read import ShardSet
 
-    return lambda: ShardSet.open(folder / "shards") and None
+    return lambda: ShardSet.open(folder / "shards")
 
 
-def first_batch(folder: Path) -> Callable[[], None]:
+def first_batch(folder: Path) -> Callable[[], object]:
     import torch
 
     from stvsr.core.world import World
@@ -328,7 +328,7 @@ def first_batch(folder: Path) -> Callable[[], None]:
     return work
 
 
-WORK: dict[str, Callable[[Path], Callable[[], None]]] = {
+WORK: dict[str, Callable[[Path], Callable[[], object]]] = {
     "decode": decode((1, 3, 5, 7)),
     "decode all": decode((1, 2, 3, 4, 5, 6, 7)),
     "folder": ours("folder"),

@@ -58,7 +58,7 @@ def assert_next_run_works(project: Path) -> None:
 
 
 def test_repro_tells_every_line_and_a_second_one_runs_nothing(tmp_path: Path) -> None:
-    project, first, second = make_project(tmp_path / "p"), [], []
+    project, first, second = make_project(tmp_path / "p"), [], []  # type: ignore[var-annotated]
     repro([], {}, project, first.append)
     repro([], {}, project, second.append)
     assert [line for line in first if line.startswith("step")] == [
@@ -76,7 +76,7 @@ def test_targets_bring_only_themselves_up_to_date(tmp_path: Path) -> None:
 
 
 def test_overrides_hold_for_their_run_alone(tmp_path: Path) -> None:
-    project, lines = make_project(tmp_path / "p"), []
+    project, lines = make_project(tmp_path / "p"), []  # type: ignore[var-annotated]
     repro(["count"], {"train.steps": 2, "train.learning_rate": 1e-5}, project, lines.append)
     assert "step 2 of 2" in lines
     assert (project / "params.yaml").read_text() == PARAMS

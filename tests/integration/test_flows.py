@@ -151,7 +151,7 @@ def service(line: Line, *arguments: str) -> Iterator[None]:
             processes = [*psutil.Process(started.pid).children(recursive=True), started]
             for process in processes:
                 with suppress(psutil.NoSuchProcess):
-                    process.kill()
+                    process.kill()  # type: ignore[attr-defined]
 
 
 def write(path: Path, text: str) -> None:

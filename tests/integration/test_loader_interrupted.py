@@ -37,7 +37,7 @@ def test_an_interrupted_stream_lets_the_program_end(tiny_shards_folder: Path, ki
         text=True,
     )
     for _ in range(3):
-        assert run.stdout.readline() == "a batch\n"
+        assert run.stdout.readline() == "a batch\n"  # type: ignore[union-attr]
     os.kill(run.pid, signal.SIGINT)
     rest, _ = run.communicate(timeout=600)
     assert rest.splitlines()[-1] == "interrupted"

@@ -39,13 +39,13 @@ def processes():
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch._dynamo", "tests.support.training", __name__])
-    forkserver._forkserver._stop()
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         environment.setenv("OMP_NUM_THREADS", "1")
         forkserver.ensure_running()
     yield context
-    forkserver._forkserver._stop()
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 def start(processes, work, *args):
@@ -219,5 +219,5 @@ def train_on_a_full_disk(folder: Path, full_from: int, full_until: int | None) -
                 os.kill(os.getpid(), signal.SIGKILL)
             yield batch
 
-    tiny_training.torch.set_num_threads(1)
+    tiny_training.torch.set_num_threads(1)  # type: ignore[attr-defined]
     tiny_training.make_trainer(folder, batches=batches).run()

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import s3fs
+import s3fs  # type: ignore[import-untyped]
 import torch
 
 from stvsr.cli import main
 from stvsr.core.errors import ServiceError, ShardError
 from stvsr.core.world import World
-from stvsr.data.loading.loader import LoaderConfig, train_batches
+from stvsr.data.loading.loader import LoaderConfig, LoaderKind, train_batches
 from stvsr.data.shards.verify import verify_set
 from stvsr.data.shards.write import ShardSet
 from tests.support.models import write_tiny_artifact
@@ -33,7 +33,7 @@ def stored(tiny_sets: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("kind", ["torch", "dali"])
 def test_batches_from_s3_are_those_from_the_disk(
-    stored: str, tiny_shards: ShardSet, kind: str
+    stored: str, tiny_shards: ShardSet, kind: LoaderKind
 ) -> None:
     streams = [
         train_batches(

@@ -58,7 +58,7 @@ def test_a_killed_run_goes_on_with_the_shards_that_are_whole(
         run.start()
         wait_until(lambda: len(whole_shards(out)) >= 2, "two shards")
         family = psutil.Process(run.pid).children(recursive=True)
-        os.kill(run.pid, signal.SIGKILL)
+        os.kill(run.pid, signal.SIGKILL)  # type: ignore[arg-type]
         run.join()
         wait_until(lambda: not any(map(is_running, family)), "the workers to end with their parent")
 

@@ -115,7 +115,7 @@ def test_a_node_lost_where_no_failure_is_left_is_waited_for_until_a_stop(
             nodes.lose()
             said = ""
             while "training waits until a node" not in said:
-                said += (line := process.stdout.readline())
+                said += (line := process.stdout.readline())  # type: ignore[union-attr]
                 assert line, said
             process.send_signal(signal.SIGTERM)
             rest, _ = process.communicate(timeout=DEADLINE_S)

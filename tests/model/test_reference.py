@@ -35,7 +35,7 @@ def test_outputs_maps_loss_and_gradients_are_the_references(
                 expected[name],
                 atol=5e-5,
                 rtol=0,
-                msg=lambda differences, name=name: f"{name}: {differences}",
+                msg=lambda differences, name=name: f"{name}: {differences}",  # type: ignore[misc]
             )
     assert loss.item() == pytest.approx(reference.loss, rel=5e-5)
     gradients = {

@@ -10,7 +10,9 @@ from PIL import Image
 
 from stvsr.data.clips.layout import (
     SourceRecord,
+    Split,
     frame_path,
+    read_clip_list,
     split_list,
     write_clip_list,
     write_record,
@@ -58,3 +60,11 @@ def held_up(source: Path, clip: str) -> Iterator[None]:
         yield
     finally:
         aside.rename(frame)
+
+
+def shorten_lists(folder: Path, train: int, test: int) -> None:
+    """Keep only the first clips of a source's two lists."""
+    counts: dict[Split, int] = {"train": train, "test": test}
+    for split, count in counts.items():
+        clips = read_clip_list(split_list(folder, split))
+        write_clip_list(split_list(folder, split), clips[:count])

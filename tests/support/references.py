@@ -10,16 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stvsr.models import (
-    ModelConfig,
-    StdanConfig,
-    StvsrModel,
-    ZoomingSlowMoConfig,
-    build_model,
-)
+from stvsr.models import MODELS, ModelConfig, StvsrModel, build_model
 from stvsr.models.layers.naming import Rule, published_name
-from stvsr.models.stdan import state_dict as stdan_names
-from stvsr.models.zooming_slowmo import state_dict as zooming_slowmo_names
 
 
 @dataclass(frozen=True)
@@ -50,8 +42,8 @@ class Reference:
         return RULES[self.settings["model"]]
 
 
-CONFIGS = {"stdan": StdanConfig, "zooming_slowmo": ZoomingSlowMoConfig}
-RULES = {"stdan": stdan_names.RULES, "zooming_slowmo": zooming_slowmo_names.RULES}
+CONFIGS = {entry.name: entry.config for entry in MODELS}
+RULES = {entry.name: entry.rules for entry in MODELS}
 
 
 def weight_by_rule(name: str, shape: tuple[int, ...]) -> Tensor:

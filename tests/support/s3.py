@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-import s3fs
+import s3fs  # type: ignore[import-untyped]
 from moto.server import ThreadedMotoServer
 
 BUCKET = "clips"

@@ -179,7 +179,7 @@ def _die_at_sync(count: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         real(descriptor)
 
-    files.os.fsync = fsync
+    files.os.fsync = fsync  # type: ignore[attr-defined]
 
 
 def _dies_when_asked(count: int) -> Callable[[], bool]:

@@ -20,7 +20,7 @@ def test_lr_frame_is_a_quarter_and_a_flat_frame_stays_flat(name):
 
 
 def test_the_four_degradations_differ():
-    frames = [degrade(noise(32, 48), DegradationConfig(name=name)).tobytes() for name in NAMES]
+    frames = [degrade(noise(32, 48), DegradationConfig(name=name)).tobytes() for name in NAMES]  # type: ignore[arg-type]
     assert len(set(frames)) == len(NAMES)
 
 
@@ -28,7 +28,7 @@ def test_gaussian_bd_samples_at_every_fourth_pixel_from_the_first():
     hr_frame = np.zeros((32, 32, 3), np.uint8)
     hr_frame[12, 16] = 255
     lr_frame = degrade(hr_frame, DegradationConfig(name="gaussian-bd"))[..., 0]
-    assert np.unravel_index(lr_frame.argmax(), lr_frame.shape) == (3, 4)
+    assert np.unravel_index(lr_frame.argmax(), lr_frame.shape) == (3, 4)  # type: ignore[comparison-overlap]
     assert lr_frame[3, 3] == lr_frame[3, 5] == lr_frame[2, 4] == lr_frame[4, 4] > 0
 
 

@@ -191,7 +191,7 @@ def test_evaluation_writes_scores_tables_and_pictures(
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["clips"] == 3
     every = scores.groups["all"].all
-    assert metrics["gain_psnr_y"] == every.network.psnr_y - every.bicubic_linear.psnr_y
+    assert metrics["gain_psnr_y"] == every.network.psnr_y - every.bicubic_linear.psnr_y  # type: ignore[operator]
     assert len(list(csv.DictReader((out / "clips.csv").open()))) == 3
     assert len(list(csv.DictReader((out / "frames.csv").open()))) == 21
     assert len(list(csv.DictReader((out / "positions.csv").open()))) == 7
@@ -208,7 +208,7 @@ def test_evaluation_is_the_same_twice(
         evaluate(artifact, tiny_shards_folder, tmp_path / name, config)
     names = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
     assert len(names) > 6
-    for name in names:
+    for name in names:  # type: ignore[assignment]
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 

@@ -139,7 +139,7 @@ def test_a_proxy_that_cannot_be_used_is_one_line(mirror, tmp_path, monkeypatch, 
 
 def test_too_little_room_is_said_before_anything_is_written(mirror, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=200_000)
-    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: usage)  # type: ignore[attr-defined]
     assert "0.0 GB are free on its disk; free some" in refused(f"{mirror.url}/file", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -157,7 +157,7 @@ def dataset(tiny_source: Path, tmp_path: Path) -> Iterator[tuple[Published, Mirr
     whole = zip_dataset(tiny_source, tmp_path / "whole.zip").read_bytes()
     motion_list = MotionList("fast_testset.txt", 1, hashlib.sha256(fast).hexdigest())
     with served(Mirror({"fast_testset.txt": fast, "vimeo.zip": whole})) as mirror:
-        published = Published("vimeo.zip", mirror.url, clips, mirror.url, (motion_list,))
+        published = Published("vimeo.zip", mirror.url, clips, mirror.url, (motion_list,))  # type: ignore[arg-type]
         yield published, mirror, tmp_path / "out"
 
 

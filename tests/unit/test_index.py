@@ -26,6 +26,7 @@ from stvsr.data.clips.layout import (
 from stvsr.data.index.build import IndexConfig, build_index, read_manifest, read_root
 from stvsr.data.index.inspection import Limits, inspect_clip
 from stvsr.data.index.manifest import MANIFEST_NAME, read_all
+from tests.support.clips import shorten_lists
 
 CLIP = "00001/0002"
 LIMITS = Limits(smallest_side=64, largest_side=4096, black_level=2)
@@ -36,9 +37,7 @@ def source(tmp_path: Path, tiny_source: Path) -> Path:
     """A source of 4 training and 2 test clips that a test may damage."""
     folder = tmp_path / "source"
     shutil.copytree(tiny_source, folder)
-    for split, count in (("train", 4), ("test", 2)):
-        clips = read_clip_list(split_list(folder, split))
-        write_clip_list(split_list(folder, split), clips[:count])
+    shorten_lists(folder, 4, 2)
     return folder
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from stvsr.data.clips.layout import frame_path, read_clip_list, split_list, write_clip_list
+from stvsr.data.clips.layout import frame_path
 from stvsr.data.index import build as index_module
 from stvsr.data.index.build import IndexConfig, build_index
 from stvsr.data.index.inspection import Inspection
+from tests.support.clips import shorten_lists
 
 CLIP = "00001/0002"
 
@@ -23,9 +24,7 @@ class KilledError(Exception):
 def source(tmp_path: Path, tiny_source: Path) -> Path:
     """4 training and 2 test clips, one of which lacks a frame."""
     folder = Path(shutil.copytree(tiny_source, tmp_path / "source"))
-    for split, count in (("train", 4), ("test", 2)):
-        clips = read_clip_list(split_list(folder, split))
-        write_clip_list(split_list(folder, split), clips[:count])
+    shorten_lists(folder, 4, 2)
     frame_path(folder, "00001/0003", 4).unlink()
     return folder
 
@@ -52,11 +51,11 @@ def inspected_again(
 ) -> list[str]:
     """The clips that the next run opens."""
     opened: list[str] = []
-    inspect_clip = index_module.inspect_clip
+    inspect_clip = index_module.inspect_clip  # type: ignore[attr-defined]
 
     def listed(frames: object, clip: str, limits: object) -> Inspection:
         opened.append(clip)
-        return inspect_clip(frames, clip, limits)
+        return inspect_clip(frames, clip, limits)  # type: ignore[arg-type]
 
     monkeypatch.setattr(index_module, "inspect_clip", listed)
     build_index(source, index, config or IndexConfig())

@@ -5,7 +5,7 @@ import json
 import shlex
 from pathlib import Path
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 import ray.autoscaler
 import typer
@@ -107,7 +107,7 @@ def test_the_jobs_entry_point_is_a_command_with_absolute_paths():
     program, *arguments = shlex.split(spec["entrypoint"])
     verb, *options = arguments
     assert (program, verb) == ("stvsr", "train")
-    given = typer.main.get_command(app).commands["train"].make_context("train", options).params
+    given = typer.main.get_command(app).commands["train"].make_context("train", options).params  # type: ignore[attr-defined]
     assert all(str(given[name]).startswith("/mnt/") for name in ("out", "runs", "shards"))
     environment = RuntimeEnv(**YAML(typ="safe", pure=True).load(spec["runtimeEnvYAML"]))
     assert environment["env_vars"]["STVSR_GIT_COMMIT"]

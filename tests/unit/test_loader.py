@@ -18,7 +18,7 @@ from stvsr.core.world import World
 from stvsr.data.clips.layout import frame_path
 from stvsr.data.index.build import IndexConfig, build_index
 from stvsr.data.loading.augment import augmentation
-from stvsr.data.loading.loader import LoaderConfig, eval_clips, train_batches
+from stvsr.data.loading.loader import LoaderConfig, LoaderKind, eval_clips, train_batches
 from stvsr.data.loading.order import clip_indices
 from stvsr.data.loading.samples import OnDamage
 from stvsr.data.shards.degrade import DegradationConfig
@@ -31,7 +31,7 @@ BOTH = pytest.mark.parametrize("kind", ["torch", "dali"])
 
 def batches(
     shards: ShardSet,
-    kind: str = "torch",
+    kind: LoaderKind = "torch",
     *,
     seed: int = 0,
     start: int = 0,
@@ -111,7 +111,7 @@ def packed_with_damage(source: Path, tmp_path: Path, clip: str, frame: int) -> S
 
 @BOTH
 def test_a_batch_has_the_documented_shapes_types_and_ranges(
-    tiny_shards: ShardSet, kind: str
+    tiny_shards: ShardSet, kind: LoaderKind
 ) -> None:
     batch = next(batches(tiny_shards, kind, dtype=torch.float32))
     assert batch.lr_clip.shape == (4, 4, 3, 16, 16)
@@ -123,7 +123,9 @@ def test_a_batch_has_the_documented_shapes_types_and_ranges(
 
 
 @BOTH
-def test_a_batch_is_what_order_and_augmentation_say(tiny_shards: ShardSet, kind: str) -> None:
+def test_a_batch_is_what_order_and_augmentation_say(
+    tiny_shards: ShardSet, kind: LoaderKind
+) -> None:
     """Written out with numpy, on its own: crop, flips, transposition, reversal."""
     for step, batch in enumerate(batches(tiny_shards, kind)):
         for slot, clip in enumerate(clip_indices(0, step, 4, len(tiny_shards))):
@@ -157,7 +159,9 @@ def test_floats_are_the_levels_divided_by_255(tiny_shards: ShardSet) -> None:
 
 @BOTH
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_ranks_gather_to_the_stream_of_one(tiny_shards: ShardSet, kind: str, ranks: int) -> None:
+def test_ranks_gather_to_the_stream_of_one(
+    tiny_shards: ShardSet, kind: LoaderKind, ranks: int
+) -> None:
     parts = [batches(tiny_shards, kind, world=World(rank, ranks)) for rank in range(ranks)]
     together = (gathered(part) for part in zip(*parts, strict=True))
     assert_same_stream(together, batches(tiny_shards, kind))
@@ -165,7 +169,7 @@ def test_ranks_gather_to_the_stream_of_one(tiny_shards: ShardSet, kind: str, ran
 
 @BOTH
 def test_started_at_a_step_it_goes_on_as_the_uninterrupted_stream(
-    tiny_shards: ShardSet, kind: str
+    tiny_shards: ShardSet, kind: LoaderKind
 ) -> None:
     whole = batches(tiny_shards, kind, stop=9)
     assert_same_stream(batches(tiny_shards, kind, start=4, stop=9), itertools.islice(whole, 4, 9))
@@ -173,7 +177,7 @@ def test_started_at_a_step_it_goes_on_as_the_uninterrupted_stream(
 
 @BOTH
 def test_nothing_before_the_first_step_is_read(
-    tiny_shards: ShardSet, kind: str, monkeypatch: pytest.MonkeyPatch
+    tiny_shards: ShardSet, kind: LoaderKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: set[int] = set()
     genuine = ShardSet.files
@@ -199,21 +203,21 @@ def test_seeds_give_different_streams(tiny_shards: ShardSet) -> None:
 
 
 @BOTH
-def test_a_batch_may_be_larger_than_the_set(tiny_shards: ShardSet, kind: str) -> None:
+def test_a_batch_may_be_larger_than_the_set(tiny_shards: ShardSet, kind: LoaderKind) -> None:
     (batch,) = batches(tiny_shards, kind, stop=1, global_batch=30)
     assert len(batch.keys) == 30
     assert sorted(batch.keys[:12]) == sorted(tiny_shards.keys)
 
 
 @BOTH
-def test_no_steps_give_no_batches(tiny_shards: ShardSet, kind: str) -> None:
+def test_no_steps_give_no_batches(tiny_shards: ShardSet, kind: LoaderKind) -> None:
     assert list(batches(tiny_shards, kind, start=5, stop=5)) == []
 
 
 @BOTH
-def test_closed_in_the_middle_it_leaves_no_thread(tiny_shards: ShardSet, kind: str) -> None:
+def test_closed_in_the_middle_it_leaves_no_thread(tiny_shards: ShardSet, kind: LoaderKind) -> None:
     before = {*threading.enumerate()}  # a stream that is not collected yet may have some too
-    with closing(batches(tiny_shards, kind, stop=1000)) as stream:
+    with closing(batches(tiny_shards, kind, stop=1000)) as stream:  # type: ignore[type-var]
         next(stream)
         started = {thread for thread in threading.enumerate() if "read-ahead" in thread.name}
         assert started - before
@@ -221,8 +225,10 @@ def test_closed_in_the_middle_it_leaves_no_thread(tiny_shards: ShardSet, kind: s
 
 
 @BOTH
-def test_its_threads_give_way_to_the_one_that_trains(tiny_shards: ShardSet, kind: str) -> None:
-    with closing(batches(tiny_shards, kind, stop=1000)) as stream:
+def test_its_threads_give_way_to_the_one_that_trains(
+    tiny_shards: ShardSet, kind: LoaderKind
+) -> None:
+    with closing(batches(tiny_shards, kind, stop=1000)) as stream:  # type: ignore[type-var]
         next(stream)
         found = {t.native_id for t in threading.enumerate() if "read-ahead" in t.name}
         if kind == "dali":
@@ -256,7 +262,7 @@ def test_a_crop_larger_than_the_clips_is_refused_at_once_with_the_sizes(
 
 @BOTH
 def test_a_damaged_member_stops_the_stream_with_shard_member_and_byte(
-    tiny_shards: ShardSet, tmp_path: Path, kind: str
+    tiny_shards: ShardSet, tmp_path: Path, kind: LoaderKind
 ) -> None:
     shards = damaged_copy(tiny_shards, tmp_path, "000001.tar", "00002_0002.hr5.png")
     words = r"000001\.tar: member 00002_0002\.hr5\.png at byte \d+: .*CRC-32 differs"
@@ -266,7 +272,7 @@ def test_a_damaged_member_stops_the_stream_with_shard_member_and_byte(
 
 @BOTH
 def test_a_file_that_was_damaged_before_it_was_packed_is_named_too(
-    tiny_source: Path, tmp_path: Path, kind: str
+    tiny_source: Path, tmp_path: Path, kind: LoaderKind
 ) -> None:
     """Its checksum is right and only the decoder sees it."""
     shards = packed_with_damage(tiny_source, tmp_path, "00001/0002", frame=4)
@@ -276,7 +282,7 @@ def test_a_file_that_was_damaged_before_it_was_packed_is_named_too(
 
 
 @BOTH
-def test_more_ranks_than_clips_are_refused_at_once(tiny_shards: ShardSet, kind: str) -> None:
+def test_more_ranks_than_clips_are_refused_at_once(tiny_shards: ShardSet, kind: LoaderKind) -> None:
     with pytest.raises(ParamsError, match=r"train\.workers: found 13; allowed is at most 12"):
         batches(tiny_shards, kind, global_batch=26, world=World(0, 13))
 
@@ -313,7 +319,7 @@ def test_the_next_sound_clip_stands_in_and_the_damage_is_told(
         "00003/0001": "00001/0001",
         "00003/0002": "00001/0001",
     }
-    shown, told = [], []
+    shown, told = [], []  # type: ignore[var-annotated]
     for batch in batches(shards, on_damage="skip"):
         shown += batch.keys
         told += batch.damage
@@ -340,7 +346,7 @@ def test_with_stand_ins_dali_and_torch_still_give_the_same_stream(
 @BOTH
 @pytest.mark.parametrize("what", DAMAGES)
 def test_with_stand_ins_ranks_still_gather_to_the_stream_of_one(
-    damaged_sets: dict[str, tuple[ShardSet, set[str]]], what: str, kind: str
+    damaged_sets: dict[str, tuple[ShardSet, set[str]]], what: str, kind: LoaderKind
 ) -> None:
     shards, _ = damaged_sets[what]
     parts = [
@@ -352,7 +358,7 @@ def test_with_stand_ins_ranks_still_gather_to_the_stream_of_one(
 
 @BOTH
 def test_without_a_sound_clip_the_stream_ends(
-    tiny_shards: ShardSet, tmp_path: Path, kind: str
+    tiny_shards: ShardSet, tmp_path: Path, kind: LoaderKind
 ) -> None:
     folder = Path(shutil.copytree(tiny_shards.address, tmp_path / "empty"))
     for tar in folder.glob("*.tar"):
@@ -364,7 +370,7 @@ def test_without_a_sound_clip_the_stream_ends(
 
 @BOTH
 def test_a_tar_that_ends_early_stops_the_stream_where_it_is_not_to_be_skipped(
-    damaged_sets: dict[str, tuple[ShardSet, set[str]]], kind: str
+    damaged_sets: dict[str, tuple[ShardSet, set[str]]], kind: LoaderKind
 ) -> None:
     shards, _ = damaged_sets["a tar that ends early"]
     words = r"000002\.tar: member 00003_000\d\.\w+\.png at byte \d+: the tar ends after \d+ of its"

@@ -1,6 +1,7 @@
 """The operators equal their definitions, in values and gradients, and are torch's citizens."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -68,7 +69,10 @@ def plain_window_attention(qkv: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
     return (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
 
-CASES = {
+Case = tuple[Callable[..., Any], Callable[..., Any], Sequence[Tensor], tuple[Any, ...]]
+"""Operator, definition, tensors, and the arguments behind them."""
+
+CASES: dict[str, Case] = {
     "sample, k = 1": (ops.deformable_sample, reference.deformable_sample, sampling_inputs(1), ()),
     "sample, k = 5": (ops.deformable_sample, reference.deformable_sample, sampling_inputs(5), ()),
     "convolution": (
@@ -152,7 +156,7 @@ def test_gradients_are_the_derivatives(case: str) -> None:
 def test_window_attention_s_gradients_are_the_derivatives() -> None:
     qkv, bias, mask = window_inputs()
     inputs = (qkv.requires_grad_(), bias.requires_grad_())
-    assert torch.autograd.gradcheck(lambda *given: ops.window_attention(*given, mask), inputs)
+    assert torch.autograd.gradcheck(lambda *given: ops.window_attention(*given, mask), inputs)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +173,7 @@ def test_an_operator_is_registered_as_torch_wants_it(name: str, inputs: Sequence
         value.clone().requires_grad_() if isinstance(value, Tensor) and i < 2 else value
         for i, value in enumerate(inputs)
     ]
-    results = torch.library.opcheck(getattr(torch.ops.stvsr, name).default, given)
+    results = torch.library.opcheck(getattr(torch.ops.stvsr, name).default, given)  # type: ignore[arg-type]
     assert set(results.values()) == {"SUCCESS"}
 
 
@@ -217,7 +221,7 @@ def test_operators_take_bf16_features_and_give_bf16_results() -> None:
     half = image.bfloat16().requires_grad_()
     rounded = ops.modulated_deform_conv2d(half, offset, modulation, weight, bias)
     rounded.sum().backward()
-    assert rounded.dtype == half.grad.dtype == torch.bfloat16
+    assert rounded.dtype == half.grad.dtype == torch.bfloat16  # type: ignore[union-attr]
     torch.testing.assert_close(rounded.float(), exact, atol=0.1, rtol=0.05)
 
 

@@ -86,9 +86,9 @@ def test_without_triton_cuda_takes_the_torch_path_and_says_so_once(
 def check(case: str) -> None:
     """Compare the code that CUDA runs with torch's, on CPU tensors, in Triton's interpreter."""
     import torch
-    from test_ops import attention_inputs, convolution_inputs, numbers, sampling_inputs
 
     from stvsr.ops import attention, deform_conv, sampling, triton_kernels
+    from tests.unit.test_ops import attention_inputs, convolution_inputs, numbers, sampling_inputs
 
     single = torch.float32
     match case:
@@ -119,7 +119,7 @@ def check(case: str) -> None:
                 query, *others = attention_inputs(k, single)
                 inputs = [query[:some], *(tensor[:some, :some] for tensor in others)]
                 same(attention.attend_on_cuda, attention.attend_by_torch, [*inputs, kept], sets=2)
-                mixed, weight, chosen = attention.attend_by_torch(*inputs, kept)
+                mixed, weight, chosen = attention.attend_by_torch(*inputs, kept)  # type: ignore[arg-type, call-arg]
                 grads = [numbers(*mixed.shape, dtype=single), numbers(*weight.shape, dtype=single)]
                 same(
                     attention.attend_backward_on_cuda,
@@ -140,7 +140,7 @@ def check(case: str) -> None:
             query, key, value, *where = attention_inputs(3, single)
             given = [query[..., rows, :], key, value, *(tensor[..., rows, :] for tensor in where)]
             same(attention.attend_on_cuda, attention.attend_by_torch, [*given, 2], sets=2)
-            mixed, weight, chosen = attention.attend_by_torch(*given, 2)
+            mixed, weight, chosen = attention.attend_by_torch(*given, 2)  # type: ignore[arg-type, call-arg]
             grads = [numbers(*mixed.shape, dtype=single), numbers(*weight.shape, dtype=single)]
             same(
                 attention.attend_backward_on_cuda,
@@ -160,7 +160,7 @@ def check(case: str) -> None:
             query, key, value, *where = attention_inputs(3, single)
             given = [query.bfloat16(), key.bfloat16(), value.bfloat16(), *where]
             same(attention.attend_on_cuda, attention.attend_by_torch, [*given, 2], sets=2)
-            mixed, weight, chosen = attention.attend_by_torch(*given, 2)
+            mixed, weight, chosen = attention.attend_by_torch(*given, 2)  # type: ignore[arg-type, call-arg]
             grads = [numbers(*mixed.shape, dtype=mixed.dtype), numbers(*weight.shape, dtype=single)]
             same(
                 attention.attend_backward_on_cuda,

@@ -216,7 +216,7 @@ def test_a_chart_is_well_formed_and_names_its_axes_and_curves() -> None:
     assert {"step", "PSNR-Y in dB", "a & b"} <= set(texts)
     assert "never measured" not in texts
     (curve,) = chart.iter("polyline")
-    (x0, y0), (x1, y1) = (point.split(",") for point in curve.get("points").split())
+    (x0, y0), (x1, y1) = (point.split(",") for point in curve.get("points").split())  # type: ignore[union-attr]
     assert float(x0) < float(x1)
     assert float(y0) > float(y1)  # SVG counts downwards
 

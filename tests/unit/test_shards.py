@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import webdataset
+import webdataset  # type: ignore[import-untyped]
 from PIL import Image
 
 from stvsr.core.errors import ShardError, SourceError

@@ -5,14 +5,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
+import fsspec  # type: ignore[import-untyped]
 import pytest
 import torch
-from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
 from stvsr.core.errors import ServiceError, ShardError
 from stvsr.core.world import World
-from stvsr.data.loading.loader import LoaderConfig, train_batches
+from stvsr.data.loading.loader import LoaderConfig, LoaderKind, train_batches
 from stvsr.data.loading.order import clip_indices
 from stvsr.data.shards.storage import RemoteStorage, absolute, inside, is_remote, open_storage
 from stvsr.data.shards.write import ShardSet
@@ -55,7 +55,7 @@ def test_a_remote_set_holds_the_bytes_of_the_local_one(remote: str, tiny_shards:
 
 @pytest.mark.parametrize("kind", ["torch", "dali"])
 def test_a_batch_is_one_ranged_read_per_clip_and_nothing_else(
-    remote: str, tiny_shards: ShardSet, kind: str, monkeypatch: pytest.MonkeyPatch
+    remote: str, tiny_shards: ShardSet, kind: LoaderKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shards = ShardSet.open(remote)
     reads: list[tuple[str, int]] = []

@@ -54,7 +54,7 @@ def first_gradient(folder, **changes):
     trainer = make_trainer(folder, config(**changes))
     trainer._model.eval()
     trainer._backward(batch_at(0))
-    return {name: value.grad.clone() for name, value in trainer._model.named_parameters()}
+    return {name: value.grad.clone() for name, value in trainer._model.named_parameters()}  # type: ignore[union-attr]
 
 
 class OneConvolution(nn.Module):
@@ -166,7 +166,7 @@ def test_gradients_are_cut_to_the_limit(tmp_path):
     gradients.cut(norm, 0.0)
     assert gradients.sum_over_ranks(nothing, nothing, False).norm == norm
     gradients.cut(norm, norm / 4)
-    total = torch.nn.utils.get_total_norm([p.grad for p in trainer._model.parameters()])
+    total = torch.nn.utils.get_total_norm([p.grad for p in trainer._model.parameters()])  # type: ignore[misc]
     assert total.item() == pytest.approx(norm / 4)
 
 
@@ -176,7 +176,7 @@ def test_the_average_follows_the_weights_and_is_what_is_published(tmp_path):
     published = trainer.model_to_publish()
     assert published is not trainer._model
     assert not published.training
-    assert not torch.equal(published.features.weight, trainer._model.features.weight)
+    assert not torch.equal(published.features.weight, trainer._model.features.weight)  # type: ignore[arg-type, union-attr]
     without = make_trainer(tmp_path / "other", config(ema_decay=0.0))
     assert without.model_to_publish() is without._model
 
@@ -204,7 +204,7 @@ def test_channels_last_resumes_bit_for_bit(tmp_path):
     choice = config(channels_last=True)
     whole = make_trainer(tmp_path / "whole", choice)
     whole.run()
-    assert whole._model.features.weight.is_contiguous(memory_format=torch.channels_last)
+    assert whole._model.features.weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[operator, union-attr]
     stop_after(tmp_path / "run", 7, choice)
     summary_of(tmp_path / "run", choice)
     assert end_of(tmp_path / "run") == end_of(tmp_path / "whole")
@@ -233,7 +233,7 @@ class OneDeformableLayer(nn.Module):
         super().__init__()
         self.align = DeformableConv2d(8, 1)
         self.first, self.last = nn.Conv2d(6, 8, 1), nn.Conv2d(8, 144, 1)
-        nn.init.constant_(self.align.conv_offset.conv.bias, reach)
+        nn.init.constant_(self.align.conv_offset.conv.bias, reach)  # type: ignore[arg-type]
 
     def forward(self, lr_clip):
         features = self.first(lr_clip.flatten(1, 2))
@@ -259,7 +259,7 @@ def test_offsets_that_run_away_are_logged_and_raise_an_alarm(tmp_path, caplog, c
         with caplog.at_level(logging.WARNING):
             summary_of(folder, choice, model=OneDeformableLayer(reach), validate=None)
         offsets = curve(read_history(folder / "history.jsonl"), "mean_offset")
-        assert offsets == [
+        assert offsets == [  # type: ignore[comparison-overlap]
             (1, pytest.approx(abs(reach), rel=1e-4)),
             (2, pytest.approx(abs(reach), rel=1e-4)),
         ]
@@ -431,8 +431,8 @@ def test_too_many_bad_steps_in_a_row_stop_the_run_with_its_last_good_state(tmp_p
     assert "3 steps in a row" in text
     assert "the last at step 9 with the clips 00008/0000, 00008/0001" in text
     saved = Checkpoints(tmp_path / "run/checkpoints").newest_whole()
-    assert (saved.counters.step, saved.counters.skipped_steps) == (9, 4)
-    assert all(tensor.isfinite().all() for tensor in saved.weights.values())
+    assert (saved.counters.step, saved.counters.skipped_steps) == (9, 4)  # type: ignore[union-attr]
+    assert all(tensor.isfinite().all() for tensor in saved.weights.values())  # type: ignore[union-attr]
     assert summary_of(tmp_path / "run", limit).step == 20
 
 
@@ -489,7 +489,7 @@ def test_a_full_disk_is_said_and_training_goes_on(tmp_path, full_disk, caplog):
 def test_a_full_disk_stops_the_run_where_that_is_asked_for(tmp_path, full_disk):
     with pytest.raises(TrainingError, match="step 10 cannot be written; free some space"):
         summary_of(tmp_path / "run", config(on_save_failure="stop"))
-    assert Checkpoints(tmp_path / "run/checkpoints").newest_whole().counters.step == 5
+    assert Checkpoints(tmp_path / "run/checkpoints").newest_whole().counters.step == 5  # type: ignore[union-attr]
 
 
 def test_a_run_whose_last_checkpoint_cannot_be_written_has_not_ended(tmp_path):
@@ -582,7 +582,7 @@ def test_a_run_that_is_stopped_does_not_wait_for_a_tracker_without_an_answer(
 ):
     monkeypatch.setattr("stvsr.training.tracker.LEAVE_SECONDS", 0.1)
     diary, is_answered = Diary(), threading.Event()
-    diary.sync = lambda history: is_answered.wait()
+    diary.sync = lambda history: is_answered.wait()  # type: ignore[method-assign]
     try:
         text = stop_after(tmp_path / "run", 3, open_tracker=lambda: diary)
     finally:

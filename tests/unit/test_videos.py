@@ -71,7 +71,7 @@ def test_a_single_video_gives_clips_of_seven_frames_in_both_splits(two_scenes, t
     record = cut(two_scenes, tmp_path / "source")
     assert (record.train_clips, record.test_clips) == (6, 2)
     for split, count in (("train", 6), ("test", 2)):
-        clips = read_clip_list(split_list(tmp_path / "source", split))
+        clips = read_clip_list(split_list(tmp_path / "source", split))  # type: ignore[arg-type]
         assert len(clips) == count
         for number in FRAMES:
             with Image.open(frame_path(tmp_path / "source", clips[0], number)) as image:

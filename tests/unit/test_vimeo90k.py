@@ -13,6 +13,7 @@ from stvsr.data.clips.layout import (
 )
 from stvsr.data.index.build import IndexConfig, build_index, read_manifest, read_root
 from stvsr.data.sources.source import SourceConfig, make_source
+from tests.support.clips import shorten_lists
 
 
 @pytest.fixture
@@ -21,9 +22,7 @@ def dataset(tmp_path: Path, tiny_source: Path) -> Path:
     folder = tmp_path / "vimeo_septuplet"
     shutil.copytree(tiny_source, folder)
     (folder / "source.json").unlink()
-    for split, count in (("train", 4), ("test", 2)):
-        clips = read_clip_list(split_list(folder, split))
-        write_clip_list(split_list(folder, split), clips[:count])
+    shorten_lists(folder, 4, 2)
     return folder
 
 

@@ -42,7 +42,7 @@ def test_only_a_few_items_are_worked_on_before_results_are_taken(tmp_path):
     items = [tmp_path / str(number) for number in range(10 * AHEAD)]
     results = map_parallel(leave_a_mark, items, 2, "marking")
     next(results)
-    results.close()
+    results.close()  # type: ignore[attr-defined]
     assert 1 <= len(list(tmp_path.iterdir())) <= 2 * AHEAD + 1
 
 

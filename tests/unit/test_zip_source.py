@@ -26,6 +26,7 @@ from stvsr.data.index.summary import IndexSummary
 from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.data.shards.write import ShardsConfig, write_shards
 from stvsr.data.sources.source import SourceConfig, make_source
+from tests.support.clips import shorten_lists
 from tests.support.zips import TOP, flip_byte, patch_entry, zip_dataset
 
 CLIP = "00001/0002"
@@ -38,9 +39,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, tiny_source: Path) -> Path
     folder = tmp_path_factory.mktemp("dataset") / "vimeo_septuplet"
     shutil.copytree(tiny_source, folder)
     (folder / "source.json").unlink()
-    for split, count in (("train", 4), ("test", 2)):
-        clips = read_clip_list(split_list(folder, split))
-        write_clip_list(split_list(folder, split), clips[:count])
+    shorten_lists(folder, 4, 2)
     return folder
 
 
@@ -199,7 +198,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "elsewhere": (
         lambda path: patch_entry(path, MEMBER, 42, "<I", 2**31),
-        r"im3\.png' is said to lie at byte 2147483648 .* beyond the zip's members",
+        r"im3\.png' is said to be at byte 2147483648 .* beyond the zip's members",
     ),
     "damaged directory": (
         lambda path: patch_entry(path, MEMBER, 0, "<I", 0),

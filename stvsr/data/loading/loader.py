@@ -20,10 +20,14 @@ from stvsr.data.shards.read import ShardSet
 CPU = torch.device("cpu")
 
 
+LoaderKind = Literal["dali", "torch"]
+"""Name of a loader."""
+
+
 class LoaderConfig(Config):
     """How shards are read; as long as they are valid, nothing here changes what is read."""
 
-    kind: Literal["dali", "torch"] = "dali"
+    kind: LoaderKind = "dali"
     """`dali` decodes with NVIDIA DALI, on the CPU where there is no GPU; `torch` with OpenCV in
     threads. Both give the same bytes."""
     threads: int = Field(default=2, ge=1, le=256)
