@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 
 from stvsr.artifact import load_artifact
 from stvsr.core.world import World
-from stvsr.launch.job import TrainJob, deciding_parameters, run_name
+from stvsr.launch.job import TrainJob, deciding_parameters, present_code, run_name
 from stvsr.launch.train import checked_lineage
 from stvsr.launch.worker import build_trainer
 from stvsr.params import load_params
@@ -142,7 +142,7 @@ def train_here(project: Path, steps: int) -> None:
     params, shards = load_params(project / "params.yaml"), str(project / "data" / "shards")
     lineage = checked_lineage(shards, params.loader)
     run = project / "runs" / run_name(params, lineage)
-    open_run(run, deciding_parameters(params, lineage))
+    open_run(run, deciding_parameters(params, lineage), present_code(params.model.name))
     uri = f"sqlite:///{project / 'mlflow.db'}"
     job = TrainJob(params=params, shards=shards, run=str(run), attempt="here", tracking_uri=uri)
     job.conversation.stop.unlink(missing_ok=True)
