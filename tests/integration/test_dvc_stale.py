@@ -90,12 +90,7 @@ def test_a_comment_reruns_only_the_fingerprints_of_expensive_stages(project: Pat
 
 
 def test_code_that_decides_the_shards_bytes_makes_them_stale(project: Path) -> None:
-    edit(
-        project,
-        "stvsr/data/shards/degrade.py",
-        "def ",
-        "def added() -> int:\n    return 1\n\n\ndef ",
-    )
+    edit(project, "stvsr/core/resize.py", "TAPS = 4 * SCALE", "TAPS = 2 * 2 * SCALE")
     dvc(project, "repro", "-q", "code")
     found = stale(project)
     assert {"shard@train", "shard@test"} <= found
