@@ -1,7 +1,7 @@
 """Numerical kernels, each beside a plain-torch reference.
 
 Shapes in this room: `B` batch, `C` channels, `E` embedding channels, `G` deformable groups,
-`K` sampled points per pixel (k * k, row by row), `N` key frames, `T` kept points, `H W` pixels.
+`K` sampled points per pixel (k * k, row by row), `N` key frames, `T_top` kept points, `H W` pixels.
 An offset is (dy, dx) in pixels, relative to the point's place in the k x k window around the pixel.
 Bilinear sampling; what is outside the image counts as 0, corner by corner.
 """

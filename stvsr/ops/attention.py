@@ -1,7 +1,7 @@
-"""Deformable top-T attention of one frame to N others: STDAN's eqs 4 to 7 in one operator.
+"""Deformable attention of one frame to N others: STDAN's eqs 4 to 7 in one operator.
 
 The relevances need the keys at all K points, but only their products with the query; the values,
-and everything in the backward pass, are sampled at the T kept points alone.
+and everything in the backward pass, are sampled at the T_top kept points alone.
 """
 
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from stvsr.ops.registration import Operator
 
 
 def deformable_attention(
-    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, kept: int
+    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, T_top: int
 ) -> tuple[Tensor, Tensor]:
-    """Attend from one frame's pixels to the T most relevant of K displaced points of each other.
+    """Attend from one frame's pixels to the T_top best of K displaced points of each other frame.
 
     Args:
         query: (B, E, h, W), Q of the frame that attends, h <= H rows; any floating type. Its row r
-            stands at row r of the others: for a band further down, add its first row to dy.
+            is at row r of the others: for a band further down, add its first row to dy.
         key: (B, N, E, H, W), K of the N other frames.
         value: (B, N, E, H, W), V of the N other frames.
         offset: (B, N, G, K, 2, h, W), (dy, dx) in pixels; E is a multiple of G.
         modulation: (B, N, G, K, h, W), factors on sampled keys and values.
-        kept: T, the points kept of the K, 1..K.
+        T_top: how many of the K points are kept, 1..K.
 
     Returns:
         The mixed values V_{j->i}, (B, N, E, h, W) in the query's type, and the pairs' weights
@@ -43,25 +43,25 @@ def deformable_attention(
         value.to(query.dtype),
         offset.to(dtype),
         modulation.to(dtype),
-        kept,
+        T_top,
     )
     return mixed, weight
 
 
 def attend_by_torch(
-    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, kept: int
+    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, T_top: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The operator in torch's own functions, for any device; also the kept points' indexes."""
     B, N, _, H, W = key.shape
     G, h = offset.shape[2], offset.shape[-2]
-    mixed, weight, chosen = _attend_fake(query, key, value, offset, modulation, kept)
+    mixed, weight, chosen = _attend_fake(query, key, value, offset, modulation, T_top)
     flat = _Pairs.of(query, key, value, offset, modulation)
     for images, rows in chunks(B * N, h, W):
         asked, keys, values = flat.maps((images, rows))
         points = Points.from_offset(flat.offset, (images, rows), H)
         factor = flat.modulation[images, :, :, rows]
         products = points.sample(keys).mul_(asked).sum(2)
-        top, index = (products * factor).sum(1).topk(kept, dim=1)
+        top, index = (products * factor).sum(1).topk(T_top, dim=1)
         share = top.softmax(1)
         factor = share[:, None] * factor.gather(2, index[:, None].expand(-1, G, -1, -1, -1))
         sampled = points.keep(index).sample(values).mul_(factor[:, :, None])
@@ -76,12 +76,12 @@ _attend = Operator("deformable_attention", attend_by_torch)
 
 @_attend.register_kernel("cuda")
 def attend_on_cuda(
-    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, kept: int
+    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, T_top: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The operator on CUDA."""
     kernels = kernels_for(query)
     forward = attend_by_torch if kernels is None else kernels.attend
-    results: tuple[Tensor, Tensor, Tensor] = forward(query, key, value, offset, modulation, kept)
+    results: tuple[Tensor, Tensor, Tensor] = forward(query, key, value, offset, modulation, T_top)
     return results
 
 
@@ -113,7 +113,7 @@ class _Pairs:
         )
 
     def clips(self, images: slice) -> Tensor:
-        """The clip, of B, that each of some pairs belongs to, (I,)."""
+        """The index, of the B clips, of the clip that each of some pairs belongs to: (I,)."""
         pairs = torch.arange(len(self.key), device=self.key.device)[images]
         return pairs // (len(self.key) // len(self.query))
 
@@ -127,14 +127,14 @@ class _Pairs:
 
 @_attend.register_fake
 def _attend_fake(
-    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, kept: int
+    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, T_top: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, N, E, _, W = key.shape
     h = query.shape[-2]
     return (
         query.new_empty(B, N, E, h, W),
         offset.new_empty(B, N, h, W),
-        query.new_empty(B, N, kept, h, W, dtype=torch.uint8),
+        query.new_empty(B, N, T_top, h, W, dtype=torch.uint8),
     )
 
 
@@ -193,9 +193,9 @@ def _kept_backward(
     """Backward of eqs 4-7 at the kept points of one chunk.
 
     Args:
-        pair: (I, G, 2E/G, T, h, W), sampled keys and values, not modulated.
+        pair: (I, G, 2E/G, T_top, h, W), sampled keys and values, not modulated.
         asked: (I, G, E/G, 1, h, W), the queries.
-        factor: (I, G, T, h, W), the modulation.
+        factor: (I, G, T_top, h, W), the modulation.
         grad_mixed: (I, G, E/G, 1, h, W).
         grad_weight: (I, h, W).
 

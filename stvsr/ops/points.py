@@ -1,4 +1,4 @@
-"""Where the sampled points lie: window positions and the grids of torch's bilinear sampler."""
+"""Positions of the sampled points: window positions and the grids of torch's bilinear sampler."""
 
 import math
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ class Points:
         return cls(grid, size)
 
     def keep(self, index: Tensor) -> "Points":
-        """Only the points `index` (I, T, h, W) of each pixel."""
+        """Only the points `index` (I, T_top, h, W) of each pixel."""
         spread = index[:, None, None].expand(*self.grid.shape[:3], -1, -1, -1)
         return Points(self.grid.gather(3, spread), self.size)
 

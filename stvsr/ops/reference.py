@@ -52,15 +52,15 @@ def modulated_deform_conv2d(
 
 
 def deformable_attention(
-    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, kept: int
+    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, T_top: int
 ) -> tuple[Tensor, Tensor]:
-    """Deformable top-T attention of one frame to N others; shapes as in `stvsr.ops.attention`."""
+    """Deformable attention of one frame to N others; shapes as in `stvsr.ops.attention`."""
     B, N, E, H, W = key.shape
     offset, modulation = offset.flatten(0, 1), modulation.flatten(0, 1)
     keys = deformable_sample(key.flatten(0, 1), offset, modulation).unflatten(0, (B, N))
     values = deformable_sample(value.flatten(0, 1), offset, modulation).unflatten(0, (B, N))
     relevance = torch.einsum("behw,bnekhw->bnkhw", query, keys)
-    top, index = relevance.topk(kept, dim=2)
+    top, index = relevance.topk(T_top, dim=2)
     share = top.softmax(2)
     index = index[:, :, None].expand(-1, -1, E, -1, -1, -1)
     mixed_key = (share[:, :, None] * keys.gather(3, index)).sum(3)

@@ -75,7 +75,7 @@ def sample_backward(
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, kept: int
+    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, T_top: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`stvsr.ops.deformable_attention`, forward: mixed values, pair weights, kept points."""
     B, N, E, H, W = key.shape
@@ -83,7 +83,7 @@ def attend(
     h = query.shape[-2]
     mixed = query.new_empty(B, N, E, h, W)
     weight = offset.new_empty(B, N, h, W)
-    chosen = query.new_empty(B, N, kept, h, W, dtype=torch.uint8)
+    chosen = query.new_empty(B, N, T_top, h, W, dtype=torch.uint8)
     _attend_kernel[_grid(h * W, B * N)](
         query.contiguous(),
         key.contiguous(),
@@ -100,8 +100,8 @@ def attend(
         K,
         _side(K),
         _power(K),
-        kept,
-        _power(kept),
+        T_top,
+        _power(T_top),
         G,
         E // G,
         _power(E // G),
@@ -123,7 +123,7 @@ def attend_backward(
     """Gradients of `attend`'s first five inputs."""
     B, N, E, H, W = key.shape
     G, K = offset.shape[2:4]
-    kept, h = chosen.shape[2:4]
+    T_top, h = chosen.shape[2:4]
     grad_query = offset.new_zeros(query.shape)
     grad_key, grad_value = offset.new_zeros(key.shape), offset.new_zeros(value.shape)
     grad_offset = offset.new_zeros(offset.shape)
@@ -148,8 +148,8 @@ def attend_backward(
         W,
         K,
         _side(K),
-        kept,
-        _power(kept),
+        T_top,
+        _power(T_top),
         G,
         E // G,
         _power(E // G),
@@ -275,8 +275,8 @@ def _attend_kernel(
     K: tl.constexpr,
     SIDE: tl.constexpr,
     K_P: tl.constexpr,
-    T: tl.constexpr,
-    T_P: tl.constexpr,
+    T_TOP: tl.constexpr,
+    T_TOP_P: tl.constexpr,
     G: tl.constexpr,
     CG: tl.constexpr,
     CG_P: tl.constexpr,
@@ -305,23 +305,23 @@ def _attend_kernel(
             product = tl.sum(blend(al, ar, bl, br, y, x) * asked, axis=0) * factor
             relevance += tl.where((points == point)[:, None], product[None, :], 0.0)
 
-    # keep the T largest, one after the other
+    # keep the T_TOP largest, one after the other
     relevance = tl.where((points < K)[:, None], relevance, -float("inf"))
-    steps = tl.arange(0, T_P)
-    top = tl.full((T_P, BLOCK), -float("inf"), tl.float32)
-    index = tl.full((T_P, BLOCK), 0, tl.int32)
-    for t in range(T):
+    steps = tl.arange(0, T_TOP_P)
+    top = tl.full((T_TOP_P, BLOCK), -float("inf"), tl.float32)
+    index = tl.full((T_TOP_P, BLOCK), 0, tl.int32)
+    for t in range(T_TOP):
         best = tl.argmax(relevance, axis=0)
         largest = tl.max(relevance, axis=0)
         top = tl.where((steps == t)[:, None], largest[None, :], top)
         index = tl.where((steps == t)[:, None], best[None, :], index)
         relevance = tl.where(points[:, None] == best[None, :], -float("inf"), relevance)
-        tl.store(chosen + (pair * T + t) * hW + pixel, best.to(tl.uint8), mask=mask)
+        tl.store(chosen + (pair * T_TOP + t) * hW + pixel, best.to(tl.uint8), mask=mask)
 
     # eq. 5, and eq. 7 by eq. 6: Q . K_{j->i} is the mean of the kept relevances
     share = tl.exp(top - tl.max(top, axis=0)[None, :])
     share = share / tl.sum(share, axis=0)[None, :]
-    kept = (steps < T)[:, None]
+    kept = (steps < T_TOP)[:, None]
     total = tl.sum(tl.where(kept, share * tl.where(kept, top, 0.0), 0.0), axis=0)
     tl.store(weight + pair * hW + pixel, total, mask=mask)
 
@@ -329,7 +329,7 @@ def _attend_kernel(
     for g in range(G):
         group = pair * G + g
         total_value = tl.full((CG_P, BLOCK), 0.0, tl.float32)
-        for t in range(T):
+        for t in range(T_TOP):
             this = (steps == t)[:, None]
             point = tl.sum(tl.where(this, index, 0), axis=0)
             part = tl.sum(tl.where(this, share, 0.0), axis=0)
@@ -363,8 +363,8 @@ def _attend_backward_kernel(
     W,
     K: tl.constexpr,
     SIDE: tl.constexpr,
-    T: tl.constexpr,
-    T_P: tl.constexpr,
+    T_TOP: tl.constexpr,
+    T_TOP_P: tl.constexpr,
     G: tl.constexpr,
     CG: tl.constexpr,
     CG_P: tl.constexpr,
@@ -378,19 +378,21 @@ def _attend_backward_kernel(
     channel = tl.arange(0, CG_P)
     tile = channel[:, None] * hW + pixel[None, :]
     tile_mask = mask[None, :] & (channel < CG)[:, None]
-    steps = tl.arange(0, T_P)
+    steps = tl.arange(0, T_TOP_P)
 
     # the kept points' relevances again, and the gradient of each point's share
-    relevance = tl.full((T_P, BLOCK), 0.0, tl.float32)
-    to_share = tl.full((T_P, BLOCK), 0.0, tl.float32)
+    relevance = tl.full((T_TOP_P, BLOCK), 0.0, tl.float32)
+    to_share = tl.full((T_TOP_P, BLOCK), 0.0, tl.float32)
     for g in range(G):
         group = pair * G + g
         asked = tl.load(query + (clip * G + g) * CG * hW + tile, mask=tile_mask, other=0.0)
         asked = asked.to(tl.float32)
         incoming = tl.load(grad_mixed + group * CG * hW + tile, mask=tile_mask, other=0.0)
         incoming = incoming.to(tl.float32)
-        for t in range(T):
-            point = tl.load(chosen + (pair * T + t) * hW + pixel, mask=mask, other=0).to(tl.int32)
+        for t in range(T_TOP):
+            point = tl.load(chosen + (pair * T_TOP + t) * hW + pixel, mask=mask, other=0).to(
+                tl.int32
+            )
             y, x = position(offset + group * K * 2 * hW, point, pixel, h, H, W, SIDE, mask)
             factor = tl.load(modulation + (group * K + point) * hW + pixel, mask=mask, other=0.0)
             al, ar, bl, br = corners(key + group * CG * HW, y, x, H, W, channel, CG, mask)
@@ -400,7 +402,7 @@ def _attend_backward_kernel(
             product = tl.sum(blend(al, ar, bl, br, y, x) * incoming, axis=0) * factor
             to_share += tl.where((steps == t)[:, None], product[None, :], 0.0)
 
-    kept = (steps < T)[:, None]
+    kept = (steps < T_TOP)[:, None]
     top = tl.where(kept, relevance, -float("inf"))
     share = tl.exp(top - tl.max(top, axis=0)[None, :])
     share = share / tl.sum(share, axis=0)[None, :]
@@ -416,11 +418,13 @@ def _attend_backward_kernel(
         incoming = tl.load(grad_mixed + group * CG * hW + tile, mask=tile_mask, other=0.0)
         incoming = incoming.to(tl.float32)
         to_query = tl.full((CG_P, BLOCK), 0.0, tl.float32)
-        for t in range(T):
+        for t in range(T_TOP):
             this = (steps == t)[:, None]
             to_product = tl.sum(tl.where(this, to_relevance, 0.0), axis=0)
             part = tl.sum(tl.where(this, share, 0.0), axis=0)
-            point = tl.load(chosen + (pair * T + t) * hW + pixel, mask=mask, other=0).to(tl.int32)
+            point = tl.load(chosen + (pair * T_TOP + t) * hW + pixel, mask=mask, other=0).to(
+                tl.int32
+            )
             y, x = position(offset + group * K * 2 * hW, point, pixel, h, H, W, SIDE, mask)
             at_point = (group * K + point) * hW + pixel
             factor = tl.load(modulation + at_point, mask=mask, other=0.0)

@@ -1,4 +1,4 @@
-"""A sampled point in Triton: where it is, its four pixels, their blend, and all of it backward.
+"""A sampled point in Triton: its position, its four pixels, their blend, and all of it backward.
 
 Called within the kernels of `stvsr.ops.triton_kernels`, whose names for sizes hold here too.
 """
@@ -9,7 +9,7 @@ import triton.language as tl
 
 @triton.jit
 def position(offset, point, pixel, h, H, W, SIDE: tl.constexpr, mask):
-    """Where a point is, [BLOCK] each: y and x in pixels, from one group's offsets (K, 2, hW)."""
+    """A point's position, [BLOCK] each: y and x in pixels, from one group's offsets (K, 2, hW)."""
     here = offset + point * 2 * h * W + pixel
     y = tl.load(here, mask=mask, other=0.0) + pixel // W + point // SIDE - SIDE // 2
     x = tl.load(here + h * W, mask=mask, other=0.0) + pixel % W + point % SIDE - SIDE // 2

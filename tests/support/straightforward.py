@@ -20,8 +20,8 @@ WINDOW = 8
 class StraightforwardStdan:
     """STDAN over a mapping from published names to tensors."""
 
-    def __init__(self, weights: Mapping[str, Tensor], k: int = 3, kept: int = 2) -> None:
-        self.weights, self.k, self.kept = weights, k, kept
+    def __init__(self, weights: Mapping[str, Tensor], k: int = 3, T_top: int = 2) -> None:
+        self.weights, self.k, self.T_top = weights, k, T_top
         self.sample = sample
 
     def __call__(self, clip: Tensor) -> Tensor:
@@ -185,11 +185,11 @@ class StraightforwardStdan:
 
     def pair(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """V_{j->i} (1, E, H, W) and the pair's weight W (1, H, W)."""
-        offset, modulation, kept = self.points(q, k)
+        offset, modulation, T_top = self.points(q, k)
         keys = self.sample(k, offset, modulation)
         values = self.sample(v, offset, modulation)
         relevance = (q[:, :, None] * keys).sum(1)
-        top, index = relevance.topk(kept, dim=1)
+        top, index = relevance.topk(T_top, dim=1)
         share = top.softmax(1)[:, None]
         index = index[:, None].expand(-1, k.shape[1], -1, -1, -1)
         mixed_key = (share * keys.gather(2, index)).sum(2)
@@ -204,7 +204,7 @@ class StraightforwardStdan:
         features = lrelu(self.conv(f"{name}.offset_conv1", torch.cat([q, k], 1)))
         features = lrelu(self.conv(f"{name}.offset_conv2", features))
         offset, modulation = self.offsets(f"{name}.dcn_attention.conv_offset_mask", features)
-        return offset, modulation, self.kept
+        return offset, modulation, self.T_top
 
     # 4. Reconstruction
 

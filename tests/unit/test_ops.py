@@ -83,13 +83,13 @@ CASES: dict[str, Case] = {
     ),
     "window attention": (ops.window_attention, plain_window_attention, window_inputs(), ()),
     **{
-        f"attention, k = {k}, T = {T}": (
+        f"attention, k = {k}, T_top = {T_top}": (
             ops.deformable_attention,
             reference.deformable_attention,
             attention_inputs(k),
-            (T,),
+            (T_top,),
         )
-        for k, T in ((1, 1), (3, 1), (3, 2), (3, 9), (5, 4))
+        for k, T_top in ((1, 1), (3, 1), (3, 2), (3, 9), (5, 4))
     },
 }
 
@@ -107,7 +107,7 @@ def test_the_size_of_a_chunk_changes_nothing(pixels: int, monkeypatch: pytest.Mo
         assert_equal_functions(*case)
 
 
-@pytest.mark.parametrize("case", ["sample, k = 5", "convolution", "attention, k = 3, T = 2"])
+@pytest.mark.parametrize("case", ["sample, k = 5", "convolution", "attention, k = 3, T_top = 2"])
 def test_bands_of_rows_give_what_the_whole_gives(case: str) -> None:
     operator, definition, tensors, rest = CASES[case]
     attends = operator is ops.deformable_attention
@@ -142,7 +142,7 @@ def test_channels_last_and_sliced_inputs_give_the_same() -> None:
     torch.testing.assert_close(got, expected)
 
 
-@pytest.mark.parametrize("case", ["sample, k = 1", "convolution", "attention, k = 3, T = 2"])
+@pytest.mark.parametrize("case", ["sample, k = 1", "convolution", "attention, k = 3, T_top = 2"])
 def test_gradients_are_the_derivatives(case: str) -> None:
     operator, _, tensors, rest = CASES[case]
     inputs = [tensor[..., :3, :3].clone().requires_grad_() for tensor in tensors[:-2]]

@@ -37,7 +37,16 @@ def test_kernels_compile_for_a_gpu_without_one(
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "1")
     function = getattr(triton_kernels, f"_{kernel}_kernel")
-    constants = {"K": 9, "SIDE": 3, "K_P": 16, "T": 2, "T_P": 2, "G": 8, "CG": 9, "CG_P": 16}
+    constants = {
+        "K": 9,
+        "SIDE": 3,
+        "K_P": 16,
+        "T_TOP": 2,
+        "T_TOP_P": 2,
+        "G": 8,
+        "CG": 9,
+        "CG_P": 16,
+    }
     constants["BLOCK"] = triton_kernels.BLOCK
     if kernel.startswith("sample"):
         del constants["K"]
@@ -114,12 +123,12 @@ def check(case: str) -> None:
             )
         case "attention":
             # two clips, two other frames and three blocks; then one of each
-            for k, kept, block, some in ((3, 2, 16, 2), (1, 1, 64, 1), (5, 3, 64, 1)):
+            for k, T_top, block, some in ((3, 2, 16, 2), (1, 1, 64, 1), (5, 3, 64, 1)):
                 triton_kernels.BLOCK = block
                 query, *others = attention_inputs(k, single)
                 inputs = [query[:some], *(tensor[:some, :some] for tensor in others)]
-                same(attention.attend_on_cuda, attention.attend_by_torch, [*inputs, kept], sets=2)
-                mixed, weight, chosen = attention.attend_by_torch(*inputs, kept)  # type: ignore[arg-type, call-arg]
+                same(attention.attend_on_cuda, attention.attend_by_torch, [*inputs, T_top], sets=2)
+                mixed, weight, chosen = attention.attend_by_torch(*inputs, T_top)  # type: ignore[arg-type, call-arg]
                 grads = [numbers(*mixed.shape, dtype=single), numbers(*weight.shape, dtype=single)]
                 same(
                     attention.attend_backward_on_cuda,

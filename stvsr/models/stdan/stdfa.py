@@ -103,7 +103,7 @@ class STDFA(nn.Module):
     """
 
     def __init__(
-        self, channels: int, embedding: int, points: DeformedPoints | FixedPoints, kept: int
+        self, channels: int, embedding: int, points: DeformedPoints | FixedPoints, T_top: int
     ) -> None:
         super().__init__()
         self.conv_first = conv3x3(channels, embedding)
@@ -111,7 +111,7 @@ class STDFA(nn.Module):
         self.to_key = nn.Linear(embedding, embedding)
         self.to_value = nn.Linear(embedding, embedding)
         self.points = points
-        self.kept = kept
+        self.T_top = T_top
         self.conv_last = conv3x3(embedding, channels)
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class STDFA(nn.Module):
             _together([maps.value[j] for j in others]),
             from_row(cut(offset, inner), rows.start),
             cut(modulation, inner),
-            self.kept,
+            self.T_top,
         )
         return _mix(mixed, weight)
 
