@@ -1,4 +1,4 @@
-"""How a network is scored and shown."""
+"""Configuration of an evaluation."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ class EvaluateConfig(Config):
     """Scoring of a model artifact on the test clips, and the pictures that go with it."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the network runs; `auto` takes the GPU where there is one."""
+    """Device of the network; `auto` takes the GPU where there is one."""
     clips: int | None = Field(default=None, ge=1)
     """Score only the first so many test clips; null scores all of them."""
     strip_size: int = Field(default=112, ge=32, le=256, multiple_of=4)

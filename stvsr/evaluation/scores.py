@@ -94,7 +94,7 @@ class GroupScores(Config):
 
 
 class Crop(Config):
-    """Where a strip was cut, in HR pixels."""
+    """Place of a strip in its frame, in HR pixels."""
 
     top: int
     """First row."""
@@ -125,7 +125,7 @@ class ModelFacts(Config):
     name: str
     """Its name, such as "stdan-small"."""
     parameters: int
-    """How many parameters it has."""
+    """Number of its parameters."""
     step: int
     """Training step of its weights."""
     seed: int

@@ -1,4 +1,4 @@
-"""Where runs are logged, and under which name a network is registered."""
+"""Configuration of the tracking store and of the registered model."""
 
 import re
 

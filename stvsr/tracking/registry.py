@@ -53,10 +53,10 @@ EVALUATION_TAG = "evaluation"
 """Tag of a version with the digest of the evaluation that its scores are from."""
 
 _RUN_PATH = "model"
-"""Where a version's files are among the artifacts of its run."""
+"""Path of a version's files among the artifacts of its run."""
 
 _ARTIFACT_PATH = "artifacts/model"
-"""Where the model artifact is within a version."""
+"""Path of the model artifact within a version."""
 
 _SERVING_PACKAGES = ("numpy", "pydantic", "safetensors", "torch")
 """Requirements of the copy of stvsr in a version."""

@@ -15,10 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
 
 REQUEST_SECONDS = 10
-"""How long a server may take to answer one request."""
+"""Time limit of one request to a server."""
 
 RETRIES = 2
-"""How often a request that got no answer is sent again."""
+"""Retries of a request that got no answer."""
 
 _SQLITE = "sqlite:///"
 
@@ -68,7 +68,7 @@ def open_client(uri: str) -> MlflowClient:
     """
     with retrying(uri):
         if uri.startswith(_SQLITE):
-            _knock(Path(uri.removeprefix(_SQLITE).partition("?")[0]))
+            _check_database(Path(uri.removeprefix(_SQLITE).partition("?")[0]))
         try:
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
         except (MlflowException, ImportError) as error:
@@ -107,7 +107,7 @@ def open_experiment(client: MlflowClient, name: str) -> str:
     return str(experiment.experiment_id)
 
 
-def _knock(database: Path) -> None:
+def _check_database(database: Path) -> None:
     """Raise at once where the file cannot be opened; MLflow would try for more than a minute."""
     database.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(database)) as connection:
@@ -168,7 +168,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _artifact_location(uri: str, experiment: str) -> str | None:
-    """Where a new experiment keeps its artifacts; None leaves it to the server."""
+    """Location of a new experiment's artifacts; None leaves it to the server."""
     if not uri.startswith(_SQLITE):
         return None
     return (Path(uri.removeprefix(_SQLITE)).parent / "mlartifacts" / experiment).as_uri()
