@@ -133,10 +133,10 @@ def elastic(project: Path, nodes: Nodes) -> dict[str, float]:
         killed = time.monotonic()
         nodes.lose()
         shrunk = watch.first_step(1, killed)
-        times["a node killed, elastic: until one worker goes on"] = shrunk - killed
+        times["a node killed, elastic: until one worker trains"] = shrunk - killed
         nodes.add()
         joined = watch.said("room for 2 of 2 workers", shrunk)
-        times["a node killed, elastic: after another has joined, until two go on"] = (
+        times["a node killed, elastic: after another has joined, until two train"] = (
             watch.first_step(2, joined) - joined
         )
     return times

@@ -122,7 +122,8 @@ def register(
     version = _find_version(client, config.name, card.weights_sha256)
     if version is None:
         run_id = _run_of(client, tracking.experiment, card)
-        version = _create_version(client, config.name, run_id, artifact, facts)
+        tags = {key: value for key, value in facts.items() if value}
+        version = _create_version(client, config.name, run_id, artifact, tags)
     else:
         _refuse_other_facts(config.name, version, facts)
     _record_evaluation(client, config.name, version, evaluation, metrics)
@@ -270,9 +271,9 @@ def _refuse_other_weights(evaluation: Path, card: Card) -> None:
 
 def _refuse_other_facts(name: str, version: ModelVersion, facts: Mapping[str, str]) -> None:
     differing = [
-        f"{key} is {version.tags.get(key, 'absent')}, now {value}"
+        f"{key} is {version.tags.get(key) or 'absent'}, now {value or 'absent'}"
         for key, value in facts.items()
-        if version.tags.get(key) != value
+        if version.tags.get(key, "") != value
     ]
     if differing:
         raise RegistryError(

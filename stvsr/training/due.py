@@ -26,7 +26,7 @@ class End(Enum):
     NONE = "none"
     """It trains on, or has done its last step."""
     STOPPED = "stopped"
-    """It was asked to stop."""
+    """A stop request."""
     BROKEN = "broken"
     """Too many steps in a row were not finite."""
 
@@ -54,7 +54,7 @@ class AfterStep:
         step: steps done, >= 1.
         steps: of the whole run.
         is_broken: too many steps in a row had a loss or gradient that is not finite.
-        stop_requested: any rank was asked to stop.
+        stop_requested: any rank has a stop request.
     """
 
     step: int

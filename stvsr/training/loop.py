@@ -48,12 +48,12 @@ PICTURE = "before-after.png"
 
 
 class TrainingInterruptedError(TrainingError):
-    """Training was asked to stop; its state is saved and the same command resumes."""
+    """Training ended at a stop request; its state is saved and the same command resumes."""
 
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """How a run ended.
+    """End of a run.
 
     Attributes:
         step: optimizer steps done, all that were asked for.
@@ -163,7 +163,7 @@ class Trainer:
         """Train to the last step; a run that is already there returns at once.
 
         Raises:
-            TrainingInterruptedError: `should_stop` said so; the state is saved.
+            TrainingInterruptedError: `should_stop` returned true; the state is saved.
             TrainingError: the batch does not split over the ranks, too many steps in a row were
                 not finite, the loader ended early, or a checkpoint could not be written that was
                 the last, or with `on_save_failure` "stop" any.
@@ -336,7 +336,7 @@ class Trainer:
     def _score(
         self, validate: Callable[[nn.Module], Iterable[Mapping[str, float]]], may_leave: bool
     ) -> dict[str, float] | None:
-        """Validate on all ranks; the means are the same on each. None: a rank was asked to stop."""
+        """Validate on all ranks; the means are the same on each. None: a rank has a stop request."""
         mine: list[Mapping[str, float]] = []
         is_left = False
         for scores in validate(self.model_to_publish()):

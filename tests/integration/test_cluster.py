@@ -198,7 +198,7 @@ def test_an_elastic_run_outlives_a_worker_and_a_node(
 
         goes_further(project)
         cluster.lose()
-        command.wait_for("training goes on with fewer, and with more when a node joins")
+        command.wait_for("training resumes with fewer, and with more when a node joins")
         command.wait_for("1 of 2 workers train")
         goes_further(project)
         cluster.add()

@@ -34,7 +34,7 @@ class LeftOut(Config):
     """Something a source did not use."""
 
     what: str
-    """The file, or the stretch of it."""
+    """The file, or the segment of it."""
     why: str
     """The reason, in words."""
     clips: int = 1

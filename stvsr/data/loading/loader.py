@@ -83,7 +83,7 @@ def train_batches(
         ParamsError: at once, if the ranks do not divide the global batch, there are more of them
             than clips, or the crop is larger than a clip's LR frame.
         ShardError: on the way, if a member is damaged and `on_damage` is "stop", or if no clip is
-            sound; names tar, member and byte.
+            valid; names tar, member and byte.
         ServiceError: on the way, if a remote store does not answer or refuses.
     """
     _check(shards, global_batch, crop, world)

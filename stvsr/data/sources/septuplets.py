@@ -26,7 +26,7 @@ def span(frame_step: int) -> int:
 
 
 def plan_clips(frames: int, cuts: Sequence[int], frame_step: int, test_share: float) -> Plan:
-    """Cut a video's scenes into clips that share no frame; the last stretch is for testing.
+    """Cut a video's scenes into clips that share no frame; the last segment is for testing.
 
     The split falls on the scene change nearest to the wanted place, if one leaves between half
     and twice the wanted share for testing. Otherwise it falls inside a scene, and as many frames

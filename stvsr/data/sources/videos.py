@@ -1,4 +1,4 @@
-"""Septuplets cut from any video files, within scenes, train and test from different stretches.
+"""Septuplets cut from any video files, within scenes, train and test from different segments.
 
 Every video is read twice: once to find its scenes, once to write the clips. A clip is seven
 frames of one scene that no other clip uses. Frames are scaled down until they just cover the
