@@ -336,7 +336,7 @@ class Trainer:
     def _score(
         self, validate: Callable[[nn.Module], Iterable[Mapping[str, float]]], may_leave: bool
     ) -> dict[str, float] | None:
-        """Validate on all ranks; the means are the same on each. None: a rank has a stop request."""
+        """Validate on all ranks; the same means on each. None: a rank has a stop request."""
         mine: list[Mapping[str, float]] = []
         is_left = False
         for scores in validate(self.model_to_publish()):
