@@ -25,8 +25,9 @@ from stvsr.data.index.build import IndexConfig, build_index
 from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.data.shards.write import ShardsConfig, write_shards
 from tests.support.clips import write_tiny_source
-from tests.support.projects import DEADLINE_S, make_project, started, wait_until
+from tests.support.projects import make_project, started
 from tests.support.ray_nodes import Nodes, two_nodes
+from tests.support.waiting import DEADLINE_S, wait_until
 
 TRAIN = {
     "steps": 100_000, "batch_size": 2, "crop": 8, "checkpoint_every": 20, "validate_every": 0,

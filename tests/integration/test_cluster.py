@@ -30,16 +30,15 @@ from stvsr.params import load_params
 from stvsr.training.loop import TrainingInterruptedError
 from stvsr.training.run import open_run
 from tests.support.projects import (
-    DEADLINE_S,
     losses,
     make_project,
     newest_step,
     started,
     stvsr,
     wait_for_step,
-    wait_until,
 )
 from tests.support.ray_nodes import RAY, Nodes, two_nodes
+from tests.support.waiting import DEADLINE_S, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.multinode]
 

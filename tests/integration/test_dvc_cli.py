@@ -23,8 +23,8 @@ from tests.support.dvc import (
     is_counting,
     lock_is_free,
     make_project,
-    wait_for,
 )
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ def start_caller(
         env=environment(),
         stdout=subprocess.DEVNULL,
     )
-    wait_for(lambda: is_counting(project) or caller.poll() is not None)
+    wait_until("a stage that counts", lambda: is_counting(project) or caller.poll() is not None)
     assert caller.poll() is None
     return caller
 
@@ -140,7 +140,7 @@ def test_nothing_goes_on_writing_when_the_caller_is_killed(tmp_path: Path, behav
     caller = start_caller(project, save_s=1 if behaviour == "stubborn" else 60)
     caller.kill()
     caller.wait()
-    wait_for(lambda: lock_is_free(project))
+    wait_until("the lock", lambda: lock_is_free(project))
     writers = [project / "out" / "count", project / "daemon"]
     assert_stands_still(*[file for file in writers if file.exists()])
     assert (project / "daemon").exists() == (behaviour == "daemon")
@@ -155,7 +155,7 @@ def test_overrides_leave_with_a_run_whose_caller_is_killed(tmp_path: Path) -> No
     assert YAML(typ="safe", pure=True).load(project / "params.yaml") == {"train": {"steps": 7}}
     caller.kill()
     caller.wait()
-    wait_for(lambda: lock_is_free(project))
+    wait_until("the lock", lambda: lock_is_free(project))
     assert (project / "params.yaml").read_text() == PARAMS
 
 
@@ -176,7 +176,7 @@ def test_a_signal_to_the_caller_lets_the_stage_save(tmp_path: Path, number: int)
     caller = start_caller(project)
     caller.send_signal(number)
     caller.wait()
-    wait_for(lambda: lock_is_free(project))
+    wait_until("the lock", lambda: lock_is_free(project))
     assert (project / "saved").exists()
     assert_stands_still(project / "out" / "count")
 
@@ -203,7 +203,7 @@ def test_two_runs_at_once_do_not_write_twice(tmp_path: Path) -> None:
     by_hand = dvc(project, "repro")
     caller.kill()
     caller.wait()
-    wait_for(lambda: lock_is_free(project))
+    wait_until("the lock", lambda: lock_is_free(project))
     assert "is busy" in by_hand.stderr
 
 
@@ -218,7 +218,7 @@ def test_a_run_beside_a_dvc_started_by_hand_is_refused(tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        wait_for(lambda: is_counting(project))
+        wait_until("a stage that counts", lambda: is_counting(project))
         with pytest.raises(ServiceError, match=rf"another dvc is at work here .*PID {by_hand.pid}"):
             repro([], {}, project, lambda line: None)
     finally:

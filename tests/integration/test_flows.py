@@ -25,9 +25,9 @@ from tests.support.dvc import (
     is_counting,
     lock_is_free,
     make_project,
-    wait_for,
 )
 from tests.support.ports import held_port
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +75,7 @@ class Line:
         """Submit a run and wait for its last state."""
         flow_run = self.submit(deployment, *parameters)
         final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-        wait_for(lambda: self.state(flow_run)["type"] in final, PATIENCE_S)
+        wait_until("the flow run's end", lambda: self.state(flow_run)["type"] in final)
         return self.state(flow_run) | {"flow_run": flow_run}
 
     def state(self, flow_run: str) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
 def deployed(line: Line, port: int) -> Iterator[Line]:
     """The line with a server, its deployments and a worker, until the tests are over."""
     with service(line, "server", "start", "--host", "127.0.0.1", "--port", str(port)):
-        wait_for(lambda: answers(f"{line.env['PREFECT_API_URL']}/health"), PATIENCE_S)
+        wait_until("the server", lambda: answers(f"{line.env['PREFECT_API_URL']}/health"))
         for command in ("work-pool create local --type process", "deploy --all"):
             done = line.prefect(*command.split())
             assert done.returncode == 0, done.stdout + done.stderr
@@ -195,7 +195,7 @@ def test_train_stdan_runs_the_graph_with_its_parameters_and_shows_the_results(li
     state = line.run("train-stdan/local", "steps=2", "learning_rate=0.00005")
     assert state["type"] == "COMPLETED", state["message"]
     # It sends its last lines as it ends.
-    wait_for(lambda: not processes_of(state["flow_run"]), PATIENCE_S)
+    wait_until("the end of the flow's processes", lambda: not processes_of(state["flow_run"]))
     log = line.log(state["flow_run"])
     assert "train.learning_rate = 5e-05 for this run" in log
     assert "step 2 of 2" in log
@@ -226,17 +226,19 @@ def test_prepare_data_makes_the_shards_and_shows_their_versions(line: Line) -> N
 def test_a_killed_flow_leaves_no_writer_and_a_second_one_waits_its_turn(line: Line) -> None:
     line.behave("endless daemon")
     first = line.submit("train-stdan/local")
-    wait_for(lambda: is_counting(line.project), PATIENCE_S)
+    wait_until("a stage that counts", lambda: is_counting(line.project))
     second = line.submit("train-stdan/local")
-    wait_for(lambda: line.state(second)["name"] == "AwaitingConcurrencySlot", PATIENCE_S)
+    wait_until(
+        "the second run's turn", lambda: line.state(second)["name"] == "AwaitingConcurrencySlot"
+    )
     line.prefect("flow-run", "delete", second)
 
     (flow,) = processes_of(first)
     flow.kill()
 
-    wait_for(lambda: lock_is_free(line.project), PATIENCE_S)
+    wait_until("the lock", lambda: lock_is_free(line.project))
     assert_stands_still(line.project / "out" / "count", line.project / "daemon")
-    wait_for(lambda: line.state(first)["type"] == "CRASHED", PATIENCE_S)
+    wait_until("the first run's end", lambda: line.state(first)["type"] == "CRASHED")
     line.behave("")
     by_hand = dvc(line.project, "repro")
     assert by_hand.returncode == 0, by_hand.stderr

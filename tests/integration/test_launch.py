@@ -17,7 +17,6 @@ from stvsr.artifact import load_artifact
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import read_history
 from tests.support.projects import (
-    DEADLINE_S,
     losses,
     newest_step,
     run_folder,
@@ -25,6 +24,7 @@ from tests.support.projects import (
     stvsr,
     wait_for_step,
 )
+from tests.support.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,9 @@ from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.data.shards.write import ShardsConfig, plan_shards, write_shards
 from stvsr.launch.shards import build_on_node
 from tests.support.clips import held_up, write_tiny_source
-from tests.support.projects import DEADLINE_S, started, stvsr, wait_until
+from tests.support.projects import started, stvsr
 from tests.support.ray_nodes import Nodes, two_nodes
+from tests.support.waiting import DEADLINE_S, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.multinode]
 

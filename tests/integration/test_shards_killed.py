@@ -4,8 +4,6 @@ import multiprocessing
 import os
 import resource
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,6 +16,7 @@ from stvsr.data.index.build import IndexConfig, build_index
 from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.data.shards.write import ShardsConfig, write_shards
 from tests.support.clips import held_up, write_tiny_source
+from tests.support.waiting import wait_until
 
 
 def write_singles(index: Path, out: Path, workers: int) -> None:
@@ -27,13 +26,6 @@ def write_singles(index: Path, out: Path, workers: int) -> None:
 
 def whole_shards(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in out.glob("*.idx")}
-
-
-def wait_until(happened: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 600
-    while not happened():
-        assert time.monotonic() < deadline, f"waited ten minutes for {what}"
-        time.sleep(0.01)
 
 
 def is_running(process: psutil.Process) -> bool:
@@ -56,11 +48,11 @@ def test_a_killed_run_goes_on_with_the_shards_that_are_whole(
     )
     with held_up(many_index.parent / "source", "00007/0001"):  # so it cannot end before the kill
         run.start()
-        wait_until(lambda: len(whole_shards(out)) >= 2, "two shards")
+        wait_until("two shards", lambda: len(whole_shards(out)) >= 2)
         family = psutil.Process(run.pid).children(recursive=True)
         os.kill(run.pid, signal.SIGKILL)  # type: ignore[arg-type]
         run.join()
-        wait_until(lambda: not any(map(is_running, family)), "the workers to end with their parent")
+        wait_until("the end of the workers", lambda: not any(map(is_running, family)))
 
     kept = whole_shards(out)
     assert 2 <= len(kept) < 60

@@ -13,16 +13,15 @@ from stvsr.launch.train import checked_lineage
 from stvsr.params import load_params
 from tests.support.ports import held_port
 from tests.support.projects import (
-    DEADLINE_S,
     make_project,
     newest_step,
     run_folder,
     started,
     stvsr,
     wait_for_step,
-    wait_until,
 )
 from tests.support.ray_nodes import two_nodes
+from tests.support.waiting import DEADLINE_S, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 PROGRAMS = Path(sys.executable).parent
@@ -100,19 +99,6 @@ def dvc(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
-
-
-def wait_for(what: Callable[[], bool], timeout_s: float = 600) -> None:
-    """Wait until `what` holds; the limit only ends a hang.
-
-    Raises:
-        TimeoutError: it did not.
-    """
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {timeout_s} s")
-        time.sleep(0.05)
 
 
 def is_counting(project: Path) -> bool:

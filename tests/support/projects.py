@@ -5,14 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import TIMING, read_history
+from tests.support.waiting import DEADLINE_S, wait_until
 
 MODEL = {
     "name": "stdan", "preset": "small", "channels": 8, "embedding": 8, "deformable_groups": 2,
@@ -22,8 +22,6 @@ TRAIN = {
     "steps": 8, "batch_size": 2, "crop": 16, "workers": 1, "log_every": 1, "checkpoint_every": 2,
     "validate_every": 4, "validate_clips": 1,
 }  # fmt: skip
-DEADLINE_S = 900
-"""How long a command, or what one waits for, may take on a busy machine: it only ends a hang."""
 
 
 def make_project(folder: Path, shards: Path, **train: Any) -> Path:
@@ -75,14 +73,6 @@ def newest_step(project: Path) -> int:
     """Step of the run's newest checkpoint; 0 where there is none."""
     folders = list((project / "runs").glob("stdan-small-????????-????????/checkpoints"))
     return next(iter(Checkpoints(folders[0]).steps()), 0) if folders else 0
-
-
-def wait_until(said: str, is_so: Callable[[], bool]) -> None:
-    """Wait until `is_so`; `said` names what did not come."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline, f"{said}: not within {DEADLINE_S} s"
-        time.sleep(0.05)
 
 
 def wait_for_step(project: Path, step: int) -> None:

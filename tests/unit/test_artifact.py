@@ -6,22 +6,13 @@ from safetensors.torch import save
 
 from stvsr.artifact import Card, load_artifact, load_weights, save_artifact
 from stvsr.core.errors import CheckpointError
-from stvsr.models import StdanConfig, build_model
-
-SMALL = StdanConfig(
-    preset="small",
-    channels=8,
-    embedding=8,
-    deformable_groups=2,
-    extraction_groups=1,
-    reconstruction_groups=1,
-    blocks_per_group=1,
-)
+from stvsr.models import build_model
+from tests.support.models import TINY_STDAN
 
 
 def card(**changes):
     facts = {
-        "model": SMALL,
+        "model": TINY_STDAN,
         "step": 300,
         "steps_total": 400,
         "seed": 7,
@@ -36,7 +27,7 @@ def card(**changes):
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return build_model(SMALL)
+    return build_model(TINY_STDAN)
 
 
 @pytest.fixture
@@ -119,7 +110,7 @@ def test_a_card_of_a_later_format_is_refused_by_its_key(artifact):
 
 
 def test_weights_of_another_network_are_refused_with_the_tensor_and_both_shapes(model):
-    other = build_model(SMALL.model_copy(update={"k": 1, "T_top": 1})).state_dict()
+    other = build_model(TINY_STDAN.model_copy(update={"k": 1, "T_top": 1})).state_dict()
     with pytest.raises(CheckpointError, match=r"w\.safetensors: tensor \S+: found float32 \("):
         load_weights(model, other, "w.safetensors")
 

@@ -19,6 +19,7 @@ from stvsr.data.shards.degrade import DegradationConfig, degrade
 from stvsr.data.shards.format import LAYOUT
 from stvsr.data.shards.write import ShardsConfig, ShardSet, write_shards
 from tests.support.clips import write_tiny_source
+from tests.support.files import flip_byte
 
 FIVES = ShardsConfig(clips_per_shard=5, workers=1)
 BICUBIC = DegradationConfig()
@@ -32,14 +33,6 @@ def copied(tiny_shards_folder: Path, tmp_path: Path) -> Path:
 
 def hashes(folder: Path) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-
-
-def flip_byte(path: Path, offset: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 0xFF]))
 
 
 def offset_of(folder: Path, shard: str, member: str) -> int:

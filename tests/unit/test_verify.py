@@ -18,6 +18,7 @@ from stvsr.cli import main
 from stvsr.core.files import sha256_of
 from stvsr.data.shards.format import tar_header
 from stvsr.data.shards.verify import verify_set
+from tests.support.files import flip_byte
 
 MEMBER = "00002_0002.hr5.png"
 
@@ -25,14 +26,6 @@ MEMBER = "00002_0002.hr5.png"
 @pytest.fixture
 def copied(tiny_shards_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_shards_folder, tmp_path / "train"))
-
-
-def flip_byte(path: Path, offset: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 0xFF]))
 
 
 def place_of(folder: Path, shard: str, member: str) -> tuple[int, int]:

@@ -27,7 +27,8 @@ from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.data.shards.write import ShardsConfig, write_shards
 from stvsr.data.sources.source import SourceConfig, make_source
 from tests.support.clips import shorten_lists
-from tests.support.zips import TOP, flip_byte, patch_entry, zip_dataset
+from tests.support.files import flip_byte
+from tests.support.zips import TOP, patch_entry, zip_dataset
 
 CLIP = "00001/0002"
 MEMBER = f"{TOP}sequences/{CLIP}/im3.png"
