@@ -1,6 +1,5 @@
-"""How well are scene cuts found, against PySceneDetect's detectors?
+"""How well do the detectors of PySceneDetect find scene cuts?
 
-    pip install scenedetect
     python -m benchmarks.scene_cuts FOLDER
 
 FOLDER has videos. Pieces of them, of 12 to 40 frames, are joined at random places into sequences
@@ -11,6 +10,7 @@ the video itself counts for neither. A cut is found if it is reported at its fra
 import argparse
 import random
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import head
-from stvsr.data.sources.scenes import THUMBNAIL, find_cuts, signature
+from stvsr.data.sources.scenes import THUMBNAIL, CutDetector
 
 SIZE = (320, 180)
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=20)
     options = parser.parse_args()
     videos = {path.name: frames_of(path) for path in sorted(options.folder.glob("*.*"))}
-    detectors = {"ours": ours, **scenedetect_detectors()}
+    detectors = {"ours: adaptive, on thumbnails": ours, **scenedetect_detectors()}
     within = {name: segments(frames, detectors) for name, frames in videos.items()}
     found = dict.fromkeys(detectors, 0)
     false = dict.fromkeys(detectors, 0)
@@ -56,19 +56,21 @@ def frames_of(path: Path) -> list[Frame]:
 
 
 def ours(frames: Sequence[Frame]) -> set[int]:
-    before, signatures = None, []
+    detector = CutDetector()
     for frame in frames:
         picture = av.VideoFrame.from_ndarray(frame, format="bgr24")
-        small = picture.reformat(*THUMBNAIL, "gray", interpolation="AREA")
-        thumbnail = np.asarray(small.to_ndarray(), np.uint8)
-        signatures.append(signature(before, thumbnail))
-        before = thumbnail
-    return set(find_cuts(signatures))
+        small = picture.reformat(*THUMBNAIL, "bgr24", interpolation="AREA")
+        detector.add(np.asarray(small.to_ndarray(), np.uint8))
+    return set(detector.cuts)
 
 
 def scenedetect_detectors() -> dict[str, Detector]:
-    from scenedetect import FrameTimecode
-    from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDetector
+    from scenedetect import FrameTimecode  # type: ignore[import-untyped]
+    from scenedetect.detectors import (  # type: ignore[import-untyped]
+        AdaptiveDetector,
+        ContentDetector,
+        HistogramDetector,
+    )
 
     def run(make: Callable[[], object]) -> Detector:
         def detect(frames: Sequence[Frame]) -> set[int]:
@@ -90,7 +92,7 @@ def scenedetect_detectors() -> dict[str, Detector]:
 def segments(frames: Sequence[Frame], detectors: dict[str, Detector]) -> list[tuple[int, int]]:
     """Parts of a video in which no detector finds a cut at its default threshold."""
     cuts = sorted({0, len(frames)}.union(*(detect(frames) for detect in detectors.values())))
-    return [(begin, end) for begin, end in zip(cuts, cuts[1:], strict=False) if end - begin >= 12]
+    return [(begin, end) for begin, end in pairwise(cuts) if end - begin >= 12]
 
 
 def joined(

@@ -1,21 +1,23 @@
 import numpy as np
 
-from stvsr.data.sources.scenes import find_cuts, signature
+from stvsr.data.sources.scenes import CutDetector
 
-HEIGHT, WIDTH = 36, 64
+HEIGHT, WIDTH = 72, 128
 
 
 def scene(seed: int, frames: int, speed: int = 1, brightness: int = 128) -> list[np.ndarray]:
     """A smooth pattern that drifts; each seed has its own pattern and brightness."""
     rng = np.random.default_rng(seed)
-    coarse = rng.normal(brightness, 40, (HEIGHT // 6, (WIDTH + frames * speed) // 4 + 1))
-    wide = np.kron(coarse, np.ones((6, 4))).clip(0, 255).astype(np.uint8)
+    coarse = rng.normal(brightness, 40, (HEIGHT // 12, (WIDTH + frames * speed) // 8 + 1))
+    wide = np.kron(coarse, np.ones((12, 8))).clip(0, 255).astype(np.uint8)
     return [wide[:, n * speed : n * speed + WIDTH] for n in range(frames)]
 
 
 def cuts_of(frames: list[np.ndarray]) -> list[int]:
-    before = [None, *frames[:-1]]
-    return find_cuts([signature(a, b) for a, b in zip(before, frames, strict=True)])
+    detector = CutDetector()
+    for frame in frames:
+        detector.add(np.repeat(frame[..., None], 3, axis=2))
+    return detector.cuts
 
 
 def test_a_cut_is_found_at_the_frame_that_begins_the_new_scene():
@@ -38,5 +40,5 @@ def test_a_slow_fade_is_not_a_cut():
 
 
 def test_videos_of_no_and_of_one_frame_have_no_cuts():
-    assert find_cuts([]) == []
+    assert cuts_of([]) == []
     assert cuts_of(scene(0, 1)) == []

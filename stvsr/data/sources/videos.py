@@ -40,7 +40,7 @@ from stvsr.data.clips.layout import (
     write_clip_list,
     write_record,
 )
-from stvsr.data.sources.scenes import THUMBNAIL, Signature, find_cuts, shift, signature
+from stvsr.data.sources.scenes import THUMBNAIL, CutDetector, shift
 from stvsr.data.sources.septuplets import Plan, plan_clips, span
 
 UInt8Image = NDArray[np.uint8]
@@ -94,10 +94,9 @@ class _Video:
     name: str
     size: tuple[int, int]
     expected: int
-    signatures: list[Signature] = field(default_factory=list)
+    scenes: CutDetector = field(default_factory=CutDetector)
     damage: str = ""
     interlaced: int = 0
-    cuts: list[int] = field(default_factory=list)
     plan: Plan = field(default_factory=lambda: Plan((), ()))
 
 
@@ -233,34 +232,27 @@ def _reason(error: Exception) -> str:
 
 
 def _read_scenes(videos: Sequence[_Video]) -> None:
-    """Fill in every video's signatures and cuts."""
-    before: UInt8Image | None = None
+    """Find every video's scene cuts, and count its interlaced frames."""
     total = sum(video.expected for video in videos)
     frames = ((video, frame) for video in videos for frame in _frames(video))
     for video, frame in progress(frames, total, "finding scenes"):
-        if not video.signatures:
-            before = None
-        small = frame.reformat(*THUMBNAIL, "gray", interpolation=Interpolation.AREA)
-        thumbnail = np.asarray(small.to_ndarray(), np.uint8)
-        video.signatures.append(signature(before, thumbnail))
+        small = frame.reformat(*THUMBNAIL, "bgr24", interpolation=Interpolation.AREA)
+        video.scenes.add(np.asarray(small.to_ndarray(), np.uint8))
         video.interlaced += frame.interlaced_frame
-        before = thumbnail
-    for video in videos:
-        video.cuts = find_cuts(video.signatures)
 
 
 def _plan(videos: list[_Video], config: CutConfig, left_out: list[LeftOut]) -> list[_Video]:
     """Decide each video's clips; videos that give none are left out."""
     planned = []
     for video in videos:
-        count = len(video.signatures)
+        count = video.scenes.frames
         if video.damage:
             left_out.append(LeftOut(what=f"{video.name} from frame {count}", why=video.damage))
         if 2 * video.interlaced > count:
             why = "interlaced; convert it to progressive frames first"
             left_out.append(LeftOut(what=video.name, why=why))
             continue
-        video.plan = plan_clips(count, video.cuts, config.frame_step, config.test_share)
+        video.plan = plan_clips(count, video.scenes.cuts, config.frame_step, config.test_share)
         if not (video.plan.train or video.plan.test):
             need = span(config.frame_step)
             why = f"{count} frames, no scene of the {need} that a clip spans"
@@ -404,8 +396,8 @@ def _record(
     per_video = Counter((id(cut.video), cut.split) for cut in written)
     about = {
         video.name: (
-            f"{video.size[0]}x{video.size[1]}, {len(video.signatures)} frames, "
-            f"scenes: {len(video.cuts) + 1}; clips for training: "
+            f"{video.size[0]}x{video.size[1]}, {video.scenes.frames} frames, "
+            f"scenes: {len(video.scenes.cuts) + 1}; clips for training: "
             f"{per_video[id(video), 'train']}, for testing: {per_video[id(video), 'test']}"
         )
         for video in videos
