@@ -1,4 +1,4 @@
-"""stvsr: the production line for space-time video super-resolution."""
+"""stvsr: the pipeline of space-time video super-resolution."""
 
 import importlib.metadata
 
