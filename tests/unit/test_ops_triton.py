@@ -18,8 +18,11 @@ pytest.importorskip("triton", reason="Triton has no package for this platform")
 @pytest.mark.parametrize("case", ["sample", "convolution", "attention", "band", "bf16"])
 def test_kernels_equal_the_torch_path_forward_and_backward(case: str) -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, case]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tests.unit.test_ops_triton", case]
+    root = Path(__file__).parents[2]
+    run = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr
 
 
