@@ -1,1 +1,1 @@
-"""When things run: the one place that runs DVC, and the Prefect flows."""
+"""Orchestration: the one place that runs DVC, and the Prefect flows."""

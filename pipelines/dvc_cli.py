@@ -41,7 +41,7 @@ _REFUSALS: dict[int, type[StvsrError]] = {1: StvsrError, 2: ParamsError, 3: Serv
 
 _FAILED_STAGE = re.compile(r"ERROR: failed to reproduce '(?P<stage>[^']+)'(?:: (?P<why>.*))?")
 _LAST_LINES = 400
-"""How many lines are kept to tell from them why a run failed."""
+"""Last lines of the output that are kept to find the reason for a failure."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A command and everything it starts, as one thing that can be stopped without a remainder."""
+"""A command and everything it starts, as one unit that can be stopped completely."""
 
 import contextlib
 import ctypes

@@ -34,6 +34,7 @@ def _group(help_: str = "", epilog: str = "") -> typer.Typer:
         help=help_,
         epilog=epilog,
         add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

@@ -1,1 +1,1 @@
-"""The only Prefect: flows decide when the stages of dvc.yaml run."""
+"""Prefect flows, which run the stages of dvc.yaml. The only importer of Prefect."""

@@ -1,4 +1,4 @@
-"""`train-stdan`: the whole line of dvc.yaml, from clips to a scored, registered network."""
+"""`train-stdan`: the whole pipeline of dvc.yaml, from clips to a scored, registered network."""
 
 import sys
 from pathlib import Path

@@ -75,9 +75,5 @@ class LeaveAtOnceError(TrainingError):
         super().__init__(text, remedy=remedy, resumable=resumable)
 
 
-class RegistryError(StvsrError):
-    """A registered version would lose what it is, or is not what it should be."""
-
-
 class ServiceError(StvsrError):
     """A server or a cluster (MLflow, Ray, Prefect) does not answer or refuses."""

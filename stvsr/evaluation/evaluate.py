@@ -174,8 +174,8 @@ def _strip(clip: str, frames: Sequence[FrameScore], strips: Strips) -> Strip:
 def _warn(scores: Scores) -> None:
     if not scores.same_degradation:
         logger.warning(
-            "the network was trained on %s and is scored on %s: its scores are those on "
-            "LR frames it has never seen the like of",
+            "the network was trained on %s and is scored on %s: its scores are for "
+            "LR frames unlike those it was trained on",
             scores.model.degradation,
             scores.degradation,
         )

@@ -1,1 +1,1 @@
-"""The only Ray: builds the parts of a run and hands them over."""
+"""Runs on Ray: builds the parts of a run and passes them in. The only importer of Ray."""

@@ -50,6 +50,8 @@ class TrainJob(Config):
     """Name of this start of the run."""
     tracking_uri: str
     """The MLflow store."""
+    code: str = ""
+    """Fingerprint of the code that decides the weights, which each worker must have; empty: any."""
     parent: str | None = None
     """MLflow id of the search that this run is a trial of."""
     reports: bool = False
@@ -84,6 +86,7 @@ def new_job(
         run=str(run.path),
         attempt=uuid.uuid4().hex[:8],
         tracking_uri=tracking_uri,
+        code=code[-1].fingerprint,
         profile=profile,
         reports=reports,
         settings=Settings(values=own_settings()),
@@ -114,11 +117,13 @@ def present_code(model: str, project: Path = Path()) -> CodeVersion:
         model: name of the network; the rooms of others do not count.
         project: the folder whose commit is named.
     """
+    return CodeVersion(fingerprint=weights_code(model), git_commit=git_commit(project))
+
+
+def weights_code(model: str) -> str:
+    """Fingerprint of the code here that decides the weights of the network `model`."""
     others = (f"stvsr.models.{name}" for name in MODEL_NAMES if name != model)
-    return CodeVersion(
-        fingerprint=code_fingerprint(["stvsr.launch.worker"], without=(*NOT_DECIDING, *others)),
-        git_commit=git_commit(project),
-    )
+    return code_fingerprint(["stvsr.launch.worker"], without=(*NOT_DECIDING, *others))
 
 
 def run_stem(params: Params, lineage: Lineage) -> str:

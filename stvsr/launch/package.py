@@ -24,7 +24,7 @@ SETTINGS_FILE = "settings.json"
 def package(params: Params, project: Path) -> Iterator[Path]:
     """Yield a folder to run a job in: `stvsr` as it is imported here, parameters and settings.
 
-    Nothing else of the project is sent: no data, no `.git`, no file that happens to are there.
+    Nothing else of the project is sent: no data, no `.git`, no file that happens to be there.
 
     Args:
         params: all parameters.

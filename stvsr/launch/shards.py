@@ -25,7 +25,7 @@ from stvsr.launch.cluster import cluster
 from stvsr.launch.probe import EXISTS, beacon, probe_nodes, refuse_unseen, unseen
 
 MAX_RETRIES = 3
-"""How often a shard is begun anew after its worker or its node died."""
+"""Retries of a shard whose worker or node died."""
 
 TASKS_PER_CORE = 2
 """Tasks that are handed to the cluster at a time, so that none of its cores waits for the next."""

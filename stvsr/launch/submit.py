@@ -35,7 +35,7 @@ STOP_SECONDS = 30
 """How long a job that is stopped may take to end its step and save a checkpoint."""
 
 SUBMIT_SECONDS = 60.0
-"""How long a cluster that says it will take jobs later is asked again."""
+"""Seconds to keep retrying a cluster that does not accept jobs yet."""
 
 SILENCE_SECONDS = 120.0
 """How long a cluster that takes a job may be out of reach before the command gives up on it."""

@@ -12,7 +12,7 @@ from typing import Any
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
-from stvsr.artifact import Card, load_artifact, load_weights, save_artifact
+from stvsr.artifact import Card, CodeVersion, load_artifact, load_weights, save_artifact
 from stvsr.core.errors import (
     BusyError,
     CheckpointError,
@@ -52,7 +52,7 @@ from stvsr.training.signals import stop_on_signals
 logger = logging.getLogger(__name__)
 
 MAX_FAILURES = 3
-"""How often workers that died are started again without the run getting any further."""
+"""Restarts of failed workers that are allowed while the run makes no progress."""
 
 POLL_SECONDS = 0.3
 """How often the command looks at the run's log."""
@@ -61,7 +61,7 @@ CAPACITY_SECONDS = 2.0
 """How often the command looks at the cluster's nodes."""
 
 IDLE_SECONDS = 3.0
-"""How long no worker has to be training before a command that was asked to stop leaves."""
+"""Seconds without a training worker before a command with a stop request exits."""
 
 RESIZE_SECONDS = 10.0
 """How often an elastic run looks whether it may grow; only a change costs it a restart."""
@@ -111,11 +111,12 @@ def train(
         run_stem(params, lineage),
         code,
         continue_with_changed_code=continue_with_changed_code,
+        fresh=fresh,
     )
-    if not (fresh or path.exists()) and _is_published(out, path.name):
-        logger.info("%s: is the model of run %s already; --fresh trains anew", out, path.name)
+    if not (fresh or path.exists()) and _is_published(out, run_stem(params, lineage), code):
+        logger.info("%s: is the model of this run already; --fresh trains anew", out)
         return
-    run = new_run = RunFolder(
+    run = RunFolder(
         path,
         RunRecord(parameters=flatten(deciding), code=(code,), data_version=data_version),
     )
@@ -124,21 +125,14 @@ def train(
         run = open_run(path, deciding, code, data_version=data_version)
         checkpoint = Checkpoints(run.checkpoints).newest_whole()
     if checkpoint is None or checkpoint.counters.step < params.train.steps:
-        if run is not new_run:
-            run = continue_run(path, code, checkpoint.counters.step if checkpoint else 0)
-        job = new_job(
-            params,
-            shards,
-            run,
-            tracking_uri=resolve_uri(params.tracking.uri, Path().resolve()),
-            profile=profile,
-        )
+        uri = resolve_uri(params.tracking.uri, Path().resolve())
         with cluster(address):
-            refuse_unshared_storage(job)
+            refuse_unshared_storage(new_job(params, shards, run, tracking_uri=uri))
             resources = worker_resources(params.train.workers, params.train.min_workers)
-            # what is there goes when nothing is in the way
+            # what is there goes, and other code is recorded, when nothing is in the way
             open_run(path, deciding, code, data_version=data_version, fresh=fresh)
-            fit(job, resources)
+            run = continue_run(path, code, checkpoint.counters.step if checkpoint else 0)
+            fit(new_job(params, shards, run, tracking_uri=uri, profile=profile), resources)
         checkpoint = Checkpoints(run.checkpoints).newest_whole()
     else:
         logger.info("%s: is at step %d, its last; --fresh trains anew", path, params.train.steps)
@@ -322,13 +316,15 @@ def checked_lineage(shards: Address, loader: LoaderConfig) -> Lineage:
     return train_set.lineage
 
 
-def _is_published(out: Path, name: str) -> bool:
-    """True if `out` holds the finished model of the run `name`, whole."""
+def _is_published(out: Path, stem: str, code: CodeVersion) -> bool:
+    """Whether `out` holds the whole, finished model of these parameters and this code."""
     try:
         _, card = load_artifact(out)
     except CheckpointError:
         return False
-    return card.run == name and card.step == card.steps_total
+    last = card.code[-1].fingerprint if card.code else ""
+    is_this = card.run.startswith(f"{stem}-") and last == code.fingerprint
+    return is_this and card.step == card.steps_total
 
 
 def _publish(run: RunFolder, checkpoint: Checkpoint, card: Card, out: Path) -> Card:

@@ -19,7 +19,7 @@ from stvsr.data.loading.loader import eval_clips, train_batches
 from stvsr.data.shards.read import ShardSet
 from stvsr.data.shards.storage import inside
 from stvsr.evaluation.pictures import before_after
-from stvsr.launch.job import TrainJob
+from stvsr.launch.job import TrainJob, weights_code
 from stvsr.launch.track import open_tracker, tracked
 from stvsr.models import build_model
 from stvsr.training.loop import Trainer, make_optimizer
@@ -51,6 +51,7 @@ def train_worker(config: Mapping[str, str]) -> None:
         set_up_logging(file=talk.log)
         logger.info("%d of %d workers train", world.size, job.params.train.workers)
     try:
+        _refuse_other_code(job)
         build_trainer(job, world, ray.train.torch.get_device()).run()
     except StvsrError as error:
         talk.refuse(error)
@@ -64,6 +65,18 @@ def train_worker(config: Mapping[str, str]) -> None:
             type(error).__name__, what, place.filename, place.lineno,
         )  # fmt: skip
         raise
+
+
+def _refuse_other_code(job: TrainJob) -> None:
+    """Refuse to train with other code than the run's record names, as after an edit."""
+    found = weights_code(job.params.model.name) if job.code else ""
+    if found != job.code:
+        raise TrainingError(
+            f"{job.run}: node {ray.util.get_node_ip_address()} has code {found[:8]}, this run was "
+            f"started with {job.code[:8]}",
+            remedy="install the same stvsr on all nodes; after an edit run the command again, with "
+            "--continue-with-changed-code if the run shall go on with it",
+        )
 
 
 def build_trainer(job: TrainJob, world: World, device: torch.device) -> Trainer:

@@ -1,7 +1,6 @@
 """Choice of the code for an operator on CUDA: Triton kernels, or torch without Triton."""
 
 import functools
-import importlib
 import logging
 from types import ModuleType
 
@@ -20,7 +19,9 @@ def kernels_for(image: Tensor) -> ModuleType | None:
 def _triton_kernels() -> ModuleType | None:
     """The kernels; where Triton is missing, None, and one warning in the process's life."""
     try:
-        return importlib.import_module("stvsr.ops.triton_kernels")
+        from stvsr.ops import triton_kernels
+
+        return triton_kernels
     except ImportError as error:
         logger.warning(
             "Triton cannot be imported (%s): deformable operators take torch's own path on CUDA, "

@@ -1,1 +1,1 @@
-"""The only MLflow: runs and their curves, the registry of versions."""
+"""Runs and their curves, and the registry of versions. The only importer of MLflow."""

@@ -11,6 +11,7 @@ import logging
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ from mlflow.types import Schema, TensorSpec
 
 from stvsr.artifact import CARD_FILE, WEIGHTS_FILE, Card, load_artifact
 from stvsr.core.config import Config, ValidationError
-from stvsr.core.errors import ParamsError, RegistryError, SourceError
+from stvsr.core.errors import ParamsError, SourceError
 from stvsr.core.files import whole_folder
 from stvsr.data.shards.degrade import describe_degradation
 from stvsr.models import StvsrModel
@@ -96,8 +97,8 @@ def register(
 
     The alias moves last, so a registration that ends early leaves it where it was. Weights that
     are registered already are not registered again: their version gets the alias. Its facts are
-    never overwritten: a card with others is refused, and the scores of another evaluation are
-    recorded beside the first ones, under a name of their own.
+    never overwritten: other facts, and the scores of another evaluation, are recorded beside the
+    first ones, under names of their own.
 
     Args:
         artifact: folder of the trained network.
@@ -111,7 +112,6 @@ def register(
         ServiceError: the store does not answer or refuses.
         CheckpointError: the artifact is damaged or missing.
         SourceError: the evaluation is missing, damaged, or of other weights.
-        RegistryError: these weights are registered with other facts.
     """
     _, card = load_artifact(artifact)
     metrics = _read_metrics(evaluation)
@@ -125,7 +125,7 @@ def register(
         tags = {key: value for key, value in facts.items() if value}
         version = _create_version(client, config.name, run_id, artifact, tags)
     else:
-        _refuse_other_facts(config.name, version, facts)
+        _record_other_facts(client, config.name, version, facts)
     _record_evaluation(client, config.name, version, evaluation, metrics)
     with retrying(uri):
         client.set_registered_model_alias(config.name, config.alias, version.version)
@@ -236,9 +236,10 @@ def _run_of(client: MlflowClient, experiment: str, card: Card) -> str:
     """The MLflow run that trained the network, or a new one where the store has none."""
     experiment_id = open_experiment(client, experiment)
     with retrying(client.tracking_uri):
-        runs = client.search_runs(
-            [experiment_id], f"tags.`{WEIGHTS_TAG}` = '{card.weights_sha256}'", max_results=1
-        )
+        wanted = f"tags.`{WEIGHTS_TAG}` = '{card.weights_sha256}'"
+        if card.run:  # another run may have come to the same weights
+            wanted += f" and attributes.run_name = '{card.run}'"
+        runs = client.search_runs([experiment_id], wanted, max_results=1)
         if runs:
             return str(runs[0].info.run_id)
         run_name = f"{card.model.name}-{card.weights_sha256[:8]}"
@@ -269,19 +270,25 @@ def _refuse_other_weights(evaluation: Path, card: Card) -> None:
         )
 
 
-def _refuse_other_facts(name: str, version: ModelVersion, facts: Mapping[str, str]) -> None:
-    differing = [
-        f"{key} is {version.tags.get(key) or 'absent'}, now {value or 'absent'}"
-        for key, value in facts.items()
-        if version.tags.get(key, "") != value
-    ]
-    if differing:
-        raise RegistryError(
-            f"{name} version {version.version}: has these weights with other facts "
-            f"({'; '.join(differing)})",
-            remedy="a registered version's facts stay: register the model folder that the run "
-            "wrote, or register this one under another register.name",
-        )
+def _record_other_facts(
+    client: MlflowClient, name: str, version: ModelVersion, facts: Mapping[str, str]
+) -> None:
+    """Record facts that differ from the version's, as of other code that made the same weights.
+
+    They are in one tag with their digest; the version's own facts stay.
+    """
+    other = {key: value for key, value in facts.items() if version.tags.get(key, "") != value}
+    if not other:
+        return
+    text = json.dumps(other, sort_keys=True)
+    tag = f"facts-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    with retrying(client.tracking_uri):
+        client.set_model_version_tag(name, version.version, tag, text)
+    logger.info(
+        "%s version %s has these weights already and keeps its facts; other ones (%s) are in its "
+        "tag %s",
+        name, version.version, ", ".join(other), tag,
+    )  # fmt: skip
 
 
 def _record_evaluation(
@@ -321,14 +328,17 @@ def _create_version(
     client: MlflowClient, name: str, run_id: str, artifact: Path, tags: dict[str, str]
 ) -> ModelVersion:
     with retrying(client.tracking_uri), _servable(artifact) as folder:
-        client.log_artifacts(run_id, str(folder), _RUN_PATH)
+        place = _RUN_PATH
+        if client.list_artifacts(run_id, place):  # another version's files, which stay
+            place = f"{_RUN_PATH}-{uuid.uuid4().hex[:8]}"
+        client.log_artifacts(run_id, str(folder), place)
         try:
             client.create_registered_model(name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         root = client.get_run(run_id).info.artifact_uri
-        return client.create_model_version(name, f"{root}/{_RUN_PATH}", run_id, tags=tags)
+        return client.create_model_version(name, f"{root}/{place}", run_id, tags=tags)
 
 
 @contextmanager

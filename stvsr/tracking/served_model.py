@@ -17,7 +17,7 @@ from stvsr.artifact import load_artifact
 
 
 class ServedModel(PythonModel):
-    """A registered network behind MLflow's door, on the CPU."""
+    """A registered network as an MLflow pyfunc model, on the CPU."""
 
     def load_context(self, context: Any) -> None:
         """Read the network from the version's artifact."""

@@ -21,7 +21,7 @@ class StepSums:
         norm: L2 norm of its gradient.
         offset: mean |offset| of the deformable layers, pixels.
         replaced: damaged clips of the batch that were replaced.
-        stop: whether any rank was asked to stop.
+        stop: whether any rank has a stop request.
     """
 
     loss: float

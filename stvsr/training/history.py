@@ -1,4 +1,4 @@
-"""The history of a run: one JSON line per logged step, the truth for every curve.
+"""The history of a run: one JSON line per logged step, the basis of every curve.
 
 `history.jsonl` may run ahead of the newest checkpoint while a run lives; a resumed run first cuts
 it back to the checkpoint's step and then writes the same lines again.

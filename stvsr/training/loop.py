@@ -299,8 +299,7 @@ class Trainer:
         if scores is not None:
             metrics |= self._show(scores)
         self._state.record(metrics)
-        if todo.save:
-            self._state.save(score, must_succeed=todo.save_must_succeed)
+        if todo.save and self._state.save(score, must_succeed=todo.save_must_succeed):
             self._sync_tracker()
         if todo.end is End.BROKEN:
             self._raise_not_finite(keys)

@@ -1,4 +1,4 @@
-"""How fast training goes and what it waits for."""
+"""Training speed, and the share of time spent waiting for data."""
 
 import resource
 import time

@@ -1,4 +1,4 @@
-"""How far the deformable layers look: offsets that grow without end are how they break."""
+"""Mean offset of the deformable layers; it grows without limit when they fail."""
 
 import torch
 from torch import Tensor, nn

@@ -85,7 +85,12 @@ def fingerprint(parameters: Mapping[str, Scalar]) -> str:
 
 
 def find_run(
-    runs: Path, stem: str, code: CodeVersion, *, continue_with_changed_code: bool = False
+    runs: Path,
+    stem: str,
+    code: CodeVersion,
+    *,
+    continue_with_changed_code: bool = False,
+    fresh: bool = False,
 ) -> Path:
     """The folder of the run with these parameters that this code trains.
 
@@ -97,14 +102,17 @@ def find_run(
         stem: name of the run without its code: it names the deciding parameters.
         code: the code that would train now.
         continue_with_changed_code: take the one run of other code instead of a new folder.
+        fresh: take the folder that is named by the code, whatever it holds.
 
     Raises:
         TrainingError: the folder's name is taken by a run that was continued with other code; or
             there is not exactly one run to continue.
     """
+    own = runs / f"{stem}-{code.fingerprint[:8]}"
+    if fresh:
+        return own
     found = {path: _record_of(path) for path in sorted(runs.glob(f"{stem}-*"))}
     records = {path: record for path, record in found.items() if record is not None}
-    own = runs / f"{stem}-{code.fingerprint[:8]}"
     same = [
         path for path, record in records.items() if record.code[-1].fingerprint == code.fingerprint
     ]
@@ -168,7 +176,9 @@ def open_run(
 
 
 def continue_run(path: Path, code: CodeVersion, step: int) -> RunFolder:
-    """Record that a run resumes at `step` with other code than before.
+    """Record the code with which a run resumes at `step`.
+
+    Code of later steps, which are trained again or were never begun, leaves the record.
 
     Raises:
         CheckpointError: there is no run, or its run.json is damaged.
@@ -176,14 +186,15 @@ def continue_run(path: Path, code: CodeVersion, step: int) -> RunFolder:
     """
     with only_writer(path):
         record = read_run(path).record
-        if record.code[-1].fingerprint != code.fingerprint:
-            added = code.model_copy(update={"step": step})
-            record = record.model_copy(update={"code": (*record.code, added)})
+        before = [one for one in record.code if one.step < step]
+        if not before or before[-1].fingerprint != code.fingerprint:
+            later = [one for one in record.code if one.step >= step]
+            known = next((one for one in later if one.fingerprint == code.fingerprint), code)
+            before.append(known.model_copy(update={"step": step}))
+        if tuple(before) != record.code:
+            record = record.model_copy(update={"code": tuple(before)})
             _write(path, record)
-            logger.info(
-                "%s: code %s from step %d on, %s before",
-                path, code.fingerprint[:8], step, record.code[-2].fingerprint[:8],
-            )  # fmt: skip
+            logger.info("%s: trains with code %s from step %d", path, code.fingerprint[:8], step)
     return RunFolder(path, record)
 
 

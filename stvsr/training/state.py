@@ -82,8 +82,11 @@ class TrainingState:
         if metrics and self._world.is_main:
             self._history.append(Record(self.counters.step, dict(metrics)))
 
-    def save(self, score: float | None, *, must_succeed: bool) -> None:
+    def save(self, score: float | None, *, must_succeed: bool) -> bool:
         """Write a checkpoint on rank 0; all ranks return, or stop, when that is done.
+
+        Returns:
+            Whether it is written.
 
         Args:
             score: the present step's, higher is better; None where it has none.
@@ -93,14 +96,16 @@ class TrainingState:
             TrainingError: it cannot be written and must be.
         """
         is_saved = self._try_to_save(score) if self._world.is_main else True
+        is_saved = bool(self._ranks.as_on_main(int(is_saved)))
         must_succeed |= self._config.on_save_failure == "stop"
-        if not self._ranks.as_on_main(int(is_saved)) and must_succeed:
+        if must_succeed and not is_saved:
             raise TrainingError(
                 f"{self._run.checkpoints}: the checkpoint at step {self.counters.step} cannot be "
                 "written",
                 remedy="free some space",
                 resumable=True,
             )
+        return is_saved
 
     def _try_to_save(self, score: float | None) -> bool:
         try:

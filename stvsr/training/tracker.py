@@ -14,7 +14,7 @@ OUTAGE_PAUSE = 60.0
 """Seconds after a failure during which a tracker is left alone, so that training need not wait."""
 
 LEAVE_SECONDS = 3.0
-"""How long, in all, a process that was asked to stop waits for a tracker."""
+"""Seconds, in all, that a process waits for a tracker after a stop request."""
 
 Scalar = str | int | float | bool | None
 """A parameter's value."""
@@ -24,7 +24,7 @@ Status = Literal["finished", "interrupted", "failed"]
 
 
 class Tracker(Protocol):
-    """Where a run's numbers go; only rank 0 calls it.
+    """Receiver of a run's metrics; only rank 0 calls it.
 
     Each call may be repeated after a restart and must then change nothing.
     """

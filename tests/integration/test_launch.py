@@ -129,7 +129,7 @@ def test_a_model_that_was_pulled_without_its_run_is_not_trained_again(
     before = model_files(project)
     code, output = stvsr(project, "train")
     assert code == 0, output
-    assert "is the model of run" in output
+    assert "is the model of this run already" in output
     assert model_files(project) == before
     assert not (project / "runs").exists()
 

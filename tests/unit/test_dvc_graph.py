@@ -9,6 +9,8 @@ from ruamel.yaml import YAML
 
 from pipelines.fingerprints import STAGES
 from stvsr.core.fingerprint import import_closure
+from stvsr.launch.job import NOT_DECIDING as NOT_DECIDING_WEIGHTS
+from stvsr.models import MODEL_NAMES
 from stvsr.training.config import NOT_DECIDING, TrainConfig
 
 PROJECT = Path(__file__).parents[2]
@@ -129,3 +131,13 @@ def test_params_yaml_has_every_parameter_that_a_stage_depends_on(stages: dict[st
             section, _, key = name.partition(".")
             assert section in params
             assert not key or key in params[section]
+
+
+def test_the_code_of_a_run_has_the_kernels_and_its_own_model_alone() -> None:
+    others = [f"stvsr.models.{name}" for name in MODEL_NAMES if name != "stdan"]
+    closure = import_closure(["stvsr.launch.worker"], without=(*NOT_DECIDING_WEIGHTS, *others))
+    kernels = {"stvsr.ops.triton_kernels", "stvsr.ops.triton_points"}
+    assert {*kernels, "stvsr.losses", "stvsr.models.stdan.model", "stvsr.training.loop"} <= set(
+        closure
+    )
+    assert not [name for name in closure if "zooming_slowmo" in name or "tracking" in name]

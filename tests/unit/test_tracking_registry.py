@@ -12,7 +12,6 @@ from stvsr.artifact import load_artifact
 from stvsr.core.errors import (
     CheckpointError,
     ParamsError,
-    RegistryError,
     ServiceError,
     SourceError,
 )
@@ -151,7 +150,7 @@ def test_scores_of_another_evaluation_are_recorded_beside_the_first(
     assert metrics[f"test-{added.removeprefix('evaluation-')}/psnr_y"] == 31.5
 
 
-def test_other_facts_of_registered_weights_are_refused_by_name(
+def test_other_facts_of_registered_weights_are_recorded_beside_the_first(
     project: Path, tmp_path: Path
 ) -> None:
     put(project, "model1", "facts")
@@ -160,11 +159,36 @@ def test_other_facts_of_registered_weights_are_refused_by_name(
     shutil.copytree(project / "model1", copied)
     text = (copied / "model.json").read_text()
     (copied / "model.json").write_text(text.replace("1234567", "7654321"))
-    with pytest.raises(
-        RegistryError, match=r"facts version 1: .*git_commit is 1234567, now 7654321.*facts stay"
-    ):
+    for _ in range(2):
         put(tmp_path, "model", "facts", evaluation=project / "evaluation", project=project)
-    assert tags_of(project, "facts") == before
+    now = tags_of(project, "facts")
+    assert before.items() <= now.items()
+    (added,) = now.keys() - before.keys()
+    assert json.loads(now[added]) == {"git_commit": "7654321"}
+    assert versions(project, "facts") == ["1"]
+
+
+def test_the_files_of_a_version_are_not_overwritten_by_another_of_the_same_weights(
+    project: Path, tmp_path: Path
+) -> None:
+    first = put(project, "model1", "files-one")
+    copied = tmp_path / "model"
+    shutil.copytree(project / "model1", copied)
+    text = (copied / "model.json").read_text()
+    (copied / "model.json").write_text(text.replace("1234567", "7654321"))
+    second = put(tmp_path, "model", "files-two", evaluation=project / "evaluation", project=project)
+    assert first.run_id == second.run_id
+    client = open_client(resolve_uri(None, project))
+    commits = [
+        json.loads(
+            Path(
+                client.get_model_version_download_uri(name, "1").removeprefix("file://"),
+                "artifacts/model/model.json",
+            ).read_text()
+        )["git_commit"]
+        for name in ("files-one", "files-two")
+    ]
+    assert commits == ["1234567", "7654321"]
 
 
 def test_scores_of_other_weights_are_refused(project: Path, tmp_path: Path) -> None:

@@ -125,3 +125,22 @@ def test_there_must_be_one_run_to_continue(tmp_path):
     started(tmp_path, CodeVersion(fingerprint="c" * 16))
     with pytest.raises(TrainingError, match=r"aaaaaaaa, .*cccccccc; move all but one away"):
         find_run(tmp_path, "stdan-small-12345678", NEW, continue_with_changed_code=True)
+
+
+def test_code_that_never_began_leaves_the_record(tmp_path):
+    path = started(tmp_path, OLD).path
+    continue_run(path, NEW, 100)
+    assert continue_run(path, OLD, 100).record.code == (OLD,)
+    assert continue_run(path, NEW, 0).record.code == (NEW,)
+
+
+def test_a_damaged_checkpoint_moves_the_code_back_to_the_step_where_it_resumes(tmp_path):
+    path = started(tmp_path, OLD).path
+    continue_run(path, NEW, 200)
+    assert continue_run(path, NEW, 150).record.code == (OLD, NEW.model_copy(update={"step": 150}))
+
+
+def test_fresh_takes_the_folder_of_the_present_code_and_leaves_a_continued_run(tmp_path):
+    continue_run(started(tmp_path, OLD).path, NEW, 40)
+    found = find_run(tmp_path, "stdan-small-12345678", NEW, fresh=True)
+    assert found.name == "stdan-small-12345678-bbbbbbbb"

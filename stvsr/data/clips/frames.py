@@ -1,4 +1,4 @@
-"""Where a source's frames are read from: a folder, or a zip file as it is."""
+"""Readers of a source's frames, from a folder or from a zip file without unpacking it."""
 
 import os
 import struct

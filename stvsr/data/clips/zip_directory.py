@@ -65,7 +65,7 @@ _IN_ZIP64 = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Directory:
-    """Where the frames and lists of a zip lie.
+    """Positions of a zip's frames and lists.
 
     Attributes:
         prefix: prefix of `sequences/` in every frame's name, such as "vimeo_septuplet/".

@@ -79,7 +79,7 @@ class IndexConfig(Config):
 
 
 def build_index(source: Path, out: Path, config: IndexConfig) -> IndexSummary:
-    """Judge every clip that the source's lists name, on all cores, and write the index to `out`.
+    """Inspect every clip that the source's lists name, on all cores; write the index to `out`.
 
     A clip is refused, counted and named in the summary when a frame is missing, is no 8-bit RGB
     PNG, does not decode, or differs in size; when its size is outside the limits or no multiple
@@ -126,7 +126,7 @@ def build_index(source: Path, out: Path, config: IndexConfig) -> IndexSummary:
 def _inspect_all(
     root: Path, clips: Sequence[str], limits: Limits, journal: InspectionJournal
 ) -> dict[str, Inspection]:
-    """Judge every clip once, on all cores, but for those whose inspection the journal has."""
+    """Inspect every clip once, on all cores, except those whose inspection the journal has."""
     frames = open_frames(root)
     names = list(dict.fromkeys(clips))
     with closing(journal):

@@ -63,9 +63,9 @@ class UnsoundError(Exception):
 
 
 def inspect_clip(frames: Frames, clip: str, limits: Limits) -> Inspection:
-    """Open every frame of a clip and measure it; a fault is a inspection, not an exception.
+    """Open every frame of a clip and measure it; a fault is a reason in the result, not an error.
 
-    Sound means: seven files im1.png … im7.png, all 8-bit RGB PNG that decode to the end, of one
+    Valid means: seven files im1.png … im7.png, all 8-bit RGB PNG that decode to the end, of one
     size within the limits that the scale of 4 divides, and not all black. The size is read from
     the header and checked before anything is decoded.
 

@@ -29,9 +29,9 @@ class SplitSummary(Config):
     accepted: int
     """Valid clips."""
     motion: dict[str, int]
-    """Sound clips of each motion class."""
+    """Valid clips of each motion class."""
     sizes: dict[str, int]
-    """Sound clips of each frame size, "WIDTHxHEIGHT"."""
+    """Valid clips of each frame size, "WIDTHxHEIGHT"."""
 
 
 class Histogram(Config):
@@ -51,7 +51,7 @@ class Refused(Config):
     split: str
     """The list that names it."""
     reason: str
-    """Why."""
+    """The reason."""
 
 
 class IndexSummary(Config):
@@ -66,7 +66,7 @@ class IndexSummary(Config):
     fast_from: float
     """Measured motion from this many pixels per frame on is fast."""
     motion_from_lists: int
-    """Sound clips whose class the source's lists name; the others' was measured."""
+    """Valid clips whose class the source's lists name; for the others it was measured."""
     motion_histogram: Histogram
     """Measured motion of the valid clips, pixels per frame."""
     brightness_histogram: Histogram

@@ -1,4 +1,4 @@
-"""How a clip is cropped, flipped and reversed: a pure function of the seed, step and slot."""
+"""Crop, flips and time reversal of a sample: a pure function of the seed, step and slot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

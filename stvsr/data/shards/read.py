@@ -41,7 +41,7 @@ def remedy(lineage: Lineage) -> str:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where the members of one shard's clips lie: a line per clip, a column per `MEMBERS`."""
+    """Positions of the members of one shard's clips: a row per clip, a column per `MEMBERS`."""
 
     keys: tuple[str, ...]
     lr_sizes: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Where a set of shards is: a folder of this machine, or anything fsspec knows, such as S3.
+"""Storage of a shard set: a folder of this machine, or anything fsspec knows, such as S3.
 
 The only importer of fsspec. A `Storage` reads files of one folder; nothing here writes.
 """

@@ -145,7 +145,7 @@ def _faults_of_members(task: _Task, index: ShardIndex, shard: memoryview) -> Ite
         except ShardError as error:
             yield str(error)
         except ValidationError:
-            yield f"{inside(held.address, task.record.shard)}: the JSON of clip {name} is none"
+            yield f"{inside(held.address, task.record.shard)}: the JSON of clip {name} is not valid"
         else:
             if (meta.clip, meta.split) != (name, lineage.split):
                 yield (

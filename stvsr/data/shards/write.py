@@ -240,7 +240,7 @@ def _write(task: ShardTask) -> ShardIndex:
 
 
 def _sample(frames: Sequence[bytes], clip: ClipRecord, task: ShardTask) -> dict[str, bytes]:
-    """A clip's members: the HR files as they are, the odd frames degraded, the JSON."""
+    """A clip's members: the HR files as they are, the input frames degraded, the JSON."""
     sample = {f"{name}.png": content for name, content in zip(HR_FRAMES, frames, strict=True)}
     for name, frame in zip(LR_FRAMES, FRAMES[::2], strict=True):
         try:

@@ -36,7 +36,7 @@ class _Begun(Config):
 
 
 class _BrokenError(Exception):
-    """A try that another one may mend."""
+    """A failed attempt that may succeed when repeated."""
 
 
 def download(

@@ -48,7 +48,7 @@ def plan_clips(frames: int, cuts: Sequence[int], frame_step: int, test_share: fl
 
 
 def _split(frames: int, cuts: Sequence[int], length: int, share: float) -> tuple[int, int]:
-    """Where training ends and where testing begins."""
+    """End of the training part and start of the testing part, as frame numbers."""
     if share == 0.0 or frames < 3 * length:
         return frames, frames
     wanted = min(round(frames * (1.0 - share)), frames - length)

@@ -186,7 +186,7 @@ def _probe(
 
 
 class _UnfitError(Exception):
-    """Why a file cannot serve; it never leaves this module."""
+    """Reason why a file cannot be used; it never leaves this module."""
 
 
 def _open(path: Path, name: str) -> _Video:
@@ -264,7 +264,7 @@ def _plan(videos: list[_Video], config: CutConfig, left_out: list[LeftOut]) -> l
 
 
 def _give_test_a_video(videos: list[_Video]) -> None:
-    """Where no video is long enough to be split, the shortest of several is for testing whole."""
+    """Take the shortest video whole for testing where none is long enough to be split."""
     if len(videos) < 2 or any(video.plan.test for video in videos):
         return
     shortest = min(videos, key=lambda video: len(video.plan.train))
