@@ -19,6 +19,7 @@ from stvsr.core.errors import (
     LeaveAtOnceError,
     ServiceError,
     ShardError,
+    StvsrError,
     TrainingError,
 )
 from stvsr.core.files import only_writer, whole_folder, write_text_whole
@@ -194,6 +195,14 @@ def fit(job: TrainJob, resources: Mapping[str, float]) -> None:
                 "%s: its workers failed %d times, but it got from step %d to %d: it resumes",
                 job.run, MAX_FAILURES + 1, *(before or [0]), *after,
             )  # fmt: skip
+        is_ours = job.conversation.is_refused or isinstance(error, StvsrError)
+        if asked() and error and not is_ours:
+            # Ray got the same signal and ended its workers before they had saved
+            step = next(iter(checkpoints.steps()), 0)
+            raise TrainingError(
+                f"{job.run}: stopped as asked after step {step} of {job.params.train.steps}",
+                resumable=True,
+            ) from error
     raise_refusal(job, error)
 
 
