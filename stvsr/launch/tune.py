@@ -1,7 +1,5 @@
 """`stvsr tune`: Ray Tune over STDAN's k, T_top and learning rate, each trial a Ray Train run."""
 
-import csv
-import io
 import json
 import logging
 import os
@@ -9,12 +7,13 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd  # type: ignore[import-untyped]
 from ray import tune as ray_tune
 from ray.tune.experiment import Trial
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -46,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 SCORE = "psnr_y"
 """Aim of the search: PSNR-Y over all frames of the validation clips, in dB."""
+
+SEARCHED = ("k", "T_top", "learning_rate")
+"""Parameters that a search varies."""
 
 COLUMNS = ("trial", "k", "T_top", "learning_rate", "step", SCORE, f"{SCORE}_input",
            f"{SCORE}_interpolated", "end")  # fmt: skip
@@ -110,16 +112,16 @@ def tune(
         tracker.log_params(deciding)
         job = job.model_copy(update={"parent": tracker.run_id})
         try:
-            rows = _search(job, folder, params.tune, params.seed)
+            table = _search(job, folder, params.tune, params.seed)
         finally:
             free_cores()
-    best = _best(rows, folder)
+    best = _best(table)
     with whole_folder(out) as partial_out:
-        (partial_out / "table.csv").write_text(_to_csv(rows))
+        table.to_csv(partial_out / "table.csv", index=False)
         (partial_out / "best.json").write_text(json.dumps(best, indent=2) + "\n")
     numbers = {key: value for key, value in best.items() if isinstance(value, float | int)}
     close_search(uri, params.tracking.experiment, tracker.run_id, out, numbers)
-    _print(rows, best, out)
+    _print(table, best, out)
 
 
 def run_trial(config: Mapping[str, Any], job_json: str, steps: int, report_every: int) -> None:
@@ -167,8 +169,8 @@ def suggest(trial: optuna.Trial, config: TuneConfig) -> None:
     )
 
 
-def _search(job: TrainJob, folder: Path, config: TuneConfig, seed: int) -> list[dict[str, Any]]:
-    """Run all trials, or those that an interrupted search had left; a row per trial."""
+def _search(job: TrainJob, folder: Path, config: TuneConfig, seed: int) -> pd.DataFrame:
+    """Run all trials, or those that an interrupted search had left, and return their table."""
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is ours to answer
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # what a trial does is ours to say
     os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"
@@ -192,9 +194,16 @@ def _search(job: TrainJob, folder: Path, config: TuneConfig, seed: int) -> list[
     else:
         tuner = _new_tuner(trainable, experiment, config, seed)
     results = tuner.fit()
-    return sorted(
-        (_row(results[trial], config) for trial in range(len(results))), key=_rank, reverse=True
-    )
+    table = results.get_dataframe()
+    if table.empty or SCORE not in table:
+        raise TrainingError(
+            f"{folder}: none of the {len(results)} trials reported a score",
+            remedy="see the train.log in its folders",
+            resumable=True,
+        )
+    ended = (results[number] for number in range(len(results)))
+    failed = {(result.metrics or {}).get("trial_id") for result in ended if result.error}
+    return _table(table, config.steps, failed)
 
 
 def _new_tuner(
@@ -276,59 +285,40 @@ def _shown(config: Mapping[str, Any]) -> str:
     return f"k {config['k']}, T_top {config['T_top']}, learning rate {config['learning_rate']:.2e}"
 
 
-def _row(result: ray_tune.Result, config: TuneConfig) -> dict[str, Any]:
-    metrics, drawn = result.metrics or {}, result.config or {}
-    step = metrics.get("step", 0)
-    end = "failed" if result.error else "all steps" if step >= config.steps else "stopped early"
-    return {
-        "trial": metrics.get("trial_id", Path(result.path).name),
-        "k": drawn.get("k"),
-        "T_top": drawn.get("T_top"),
-        "learning_rate": drawn.get("learning_rate"),
-        "step": step,
-        **{name: metrics.get(name) for name in COLUMNS if name.startswith(SCORE)},
-        "end": end,
-    }
+def _table(reported: pd.DataFrame, steps: int, failed: Collection[str | None]) -> pd.DataFrame:
+    """The table of a search, best trial first; trials without any report are in the log alone.
+
+    Args:
+        reported: the last report of each trial, as Ray Tune has it.
+        steps: of a trial that is not stopped early.
+        failed: ids of the trials that failed after a report.
+    """
+    names = {"trial_id": "trial", **{f"config/{name}": name for name in SEARCHED}}
+    table = reported.rename(columns=names)
+    table["end"] = [
+        "failed" if trial in failed else "all steps" if step >= steps else "stopped early"
+        for trial, step in zip(table["trial"], table["step"], strict=True)
+    ]
+    table = table.reindex(columns=list(COLUMNS))
+    return table.sort_values(SCORE, ascending=False, ignore_index=True)
 
 
-def _rank(row: Mapping[str, Any]) -> float:
-    return float("-inf") if row[SCORE] is None else float(row[SCORE])
+def _best(table: pd.DataFrame) -> dict[str, Any]:
+    """The first row, in Python's own types."""
+    best: dict[str, Any] = json.loads(table.iloc[0].to_json(double_precision=15))
+    return best
 
 
-def _best(rows: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
-    if not rows or rows[0][SCORE] is None:
-        raise TrainingError(
-            f"{folder}: none of the {len(rows)} trials reported a score",
-            remedy="see the train.log in its folders",
-            resumable=True,
-        )
-    return rows[0]
-
-
-def _to_csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _print(rows: list[dict[str, Any]], best: Mapping[str, Any], out: Path) -> None:
-    table = Table(title="Search, best first (PSNR-Y in dB)", title_justify="left")
+def _print(table: pd.DataFrame, best: Mapping[str, Any], out: Path) -> None:
+    shown = Table(title="Search, best first (PSNR-Y in dB)", title_justify="left")
     for name in COLUMNS:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*(_cell(row[name]) for name in COLUMNS))
+        shown.add_column(name)
+    for row in table.itertuples(index=False):
+        shown.add_row(*map(_cell, row))
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
-    setting = " ".join(
-        f"-S {key}={value}"
-        for key, value in (
-            ("model.k", best["k"]),
-            ("model.T_top", best["T_top"]),
-            ("train.learning_rate", f"{best['learning_rate']:.6f}"),
-        )
-    )
+    console.print(shown)
+    sections = {"k": "model", "T_top": "model", "learning_rate": "train"}
+    setting = " ".join(f"-S {sections[name]}.{name}={best[name]}" for name in SEARCHED)
     console.print(f"kept in     {out / 'table.csv'}", markup=False, soft_wrap=True)
     console.print(f"train it    dvc exp run {setting}", markup=False, soft_wrap=True)
 
