@@ -1,4 +1,4 @@
-"""What every benchmark shares: measurements in child processes, and the head of a page."""
+"""Shared by all benchmarks: measurements in child processes, and the head of a page."""
 
 import json
 import os

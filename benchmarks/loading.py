@@ -158,7 +158,7 @@ def stream(kind: Any, folder: Path, workers: int, start: int) -> Iterator[Any]:
 
 
 def straightforward(folder: Path, workers: int) -> Iterator[int]:
-    """What the libraries' own pages show: tars in a row, a buffer that shuffles, workers."""
+    """Read as the libraries' own pages do: tars in a row, a buffer that shuffles, workers."""
     import webdataset  # type: ignore[import-untyped]
     from torch.utils.data import DataLoader
 

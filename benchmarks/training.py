@@ -1,4 +1,4 @@
-"""What does the line cost beside the arithmetic of a step, a checkpoint, and a start?
+"""Cost of the training pipeline beside a step's arithmetic, of a checkpoint, and of a start.
 
     OMP_WAIT_POLICY=passive python -m benchmarks.training --rounds 2
 
@@ -45,17 +45,17 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Turn:
-    """What one turn of the two took.
+    """Times of one turn of the two.
 
     Attributes:
         bare: seconds of each step of the bare loop.
-        start: seconds from the line's command to the end of its first step.
-        line: seconds of each later step.
+        start: seconds from the command `stvsr train` to the end of its first step.
+        pipeline: seconds of each later step.
     """
 
     bare: list[float]
     start: float
-    line: list[float]
+    pipeline: list[float]
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for threads, taken in turns.items():
                 bare = in_child(options, threads)
-                taken.append(Turn(bare, *in_the_line(project, options, threads)))
+                taken.append(Turn(bare, *in_the_pipeline(project, options, threads)))
     print(page(options, turns, checkpoint_seconds()))
 
 
@@ -128,7 +128,7 @@ def differences(times: list[float]) -> list[float]:
     return [after - before for before, after in itertools.pairwise(times)]
 
 
-def in_the_line(
+def in_the_pipeline(
     project: Path, options: argparse.Namespace, threads: int
 ) -> tuple[float, list[float]]:
     """Seconds from the command to the end of its first step, and of each later step."""
@@ -221,12 +221,12 @@ def page(
 
 def row(threads: int, turns: list[Turn]) -> str:
     cells: list[str] = []
-    both = [turn.bare for turn in turns], [turn.line for turn in turns]
+    both = [turn.bare for turn in turns], [turn.pipeline for turn in turns]
     for rounds in both:
         cells.append(f"{statistics.median(itertools.chain(*rounds)):.3f}")
         cells.append(" / ".join(f"{statistics.median(steps):.3f}" for steps in rounds))
-    bare, line = (statistics.median(itertools.chain(*rounds)) for rounds in both)
-    return f"| {threads} of {CORES} cores | {' | '.join(cells)} | {line / bare:.3f} |"
+    bare, pipeline = (statistics.median(itertools.chain(*rounds)) for rounds in both)
+    return f"| {threads} of {CORES} cores | {' | '.join(cells)} | {pipeline / bare:.3f} |"
 
 
 if __name__ == "__main__":

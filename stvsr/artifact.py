@@ -37,7 +37,7 @@ class Card(Config):
     """Description and origin of a model; the same training gives the same card."""
 
     format: Literal[2] = 2
-    """Version of the artifact's layout."""
+    """Version of the folder's layout."""
     model: ModelConfig
     """The network, its preset resolved."""
     step: int = Field(ge=0)
@@ -66,7 +66,7 @@ def save_artifact(folder: Path, model: nn.Module, card: Card) -> Card:
     """Write `model`'s weights and `card` to `folder`, whole or not at all.
 
     Args:
-        folder: appears, or takes the place of the artifact that was there.
+        folder: appears, or takes the place of the one that was there.
         model: the network that `card.model` describes, on any device.
         card: its `weights_sha256` is replaced by the true one.
 
@@ -85,7 +85,7 @@ def save_artifact(folder: Path, model: nn.Module, card: Card) -> Card:
 
 
 def load_artifact(folder: Path) -> tuple[StvsrModel, Card]:
-    """Read a model artifact: the network on the CPU in evaluation mode, and its card.
+    """Read a model folder: the network on the CPU in evaluation mode, and its card.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the weights are another network's.
@@ -99,7 +99,7 @@ def load_artifact(folder: Path) -> tuple[StvsrModel, Card]:
 
 
 def read_card(folder: Path) -> Card:
-    """The card of a model artifact.
+    """The card of a model folder.
 
     Raises:
         CheckpointError: it is missing, damaged, or of a version this one does not know.

@@ -32,15 +32,15 @@ PUBLISHED: dict[str, ModelEntry] = {entry.name: entry for entry in MODELS if ent
 
 
 def import_checkpoint(model: str, file: Path, out: Path) -> Card:
-    """Turn a published checkpoint into a model artifact, which every verb of `stvsr` takes.
+    """Turn a published checkpoint into a model folder, which every verb of `stvsr` takes.
 
     Args:
         model: name of a model with published checkpoints, such as "stdan".
         file: the checkpoint, with or without `module.` before its names.
-        out: folder of the artifact; appears whole or not at all, or takes the place of another.
+        out: the model folder; appears whole or not at all, or takes the place of another.
 
     Returns:
-        The artifact's card: step 0, and nothing known of the training.
+        The card: step 0, and nothing known of the training.
 
     Raises:
         CheckpointError: the file is missing, no checkpoint, or another network's (the text lists
@@ -70,22 +70,22 @@ def import_checkpoint(model: str, file: Path, out: Path) -> Card:
     return save_artifact(out, network, card)
 
 
-def export_checkpoint(artifact: Path, file: Path) -> None:
-    """Write a model artifact's weights under the published names, for the published code.
+def export_checkpoint(model_folder: Path, file: Path) -> None:
+    """Write a model folder's weights under the published names, for the published code.
 
     Tensors that the published code stores but computes from its settings (attention masks and
     relative-position indexes) are not in the file.
 
     Args:
-        artifact: folder of a model artifact.
+        model_folder: what to translate.
         file: the checkpoint; appears whole or not at all.
 
     Raises:
-        CheckpointError: the artifact is missing or damaged, or `file` is a folder.
+        CheckpointError: the model folder is missing or damaged, or `file` is a folder.
     """
     if file.is_dir():
         raise CheckpointError(f"{file}: found a folder; name the checkpoint's file, such as x.pth")
-    network, card = load_artifact(artifact)
+    network, card = load_artifact(model_folder)
     content = io.BytesIO()
     torch.save(published_weights(network, card.model), content)
     write_bytes_whole(file, content.getvalue())

@@ -9,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 
 from pipelines.dvc_cli import data_version
-from pipelines.flows.line import given, run_here, run_stages
+from pipelines.flows.stages import given, run_here, run_stages
 from stvsr.core.config import Field
 
 STAGES = ("shard@train", "shard@test")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from pipelines.flows.line import given, run_here, run_stages, show_results
+from pipelines.flows.stages import given, run_here, run_stages, show_results
 from stvsr.core.config import Field
 
 

@@ -6,7 +6,7 @@ from stvsr.core.config import Config, Field
 
 
 class EvaluateConfig(Config):
-    """Scoring of a model artifact on the test clips, and the pictures that go with it."""
+    """Scoring of a model folder on the test clips, and the pictures that go with it."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the network; `auto` takes the GPU where there is one."""

@@ -37,10 +37,10 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(model_folder: Path, shards_at: Address, out: Path, config: EvaluateConfig) -> Scores:
-    """Score a model artifact on a set of shards, and draw strips of the median clips.
+    """Score a model folder on a set of shards, and draw strips of the median clips.
 
     Args:
-        model_folder: the artifact that training wrote.
+        model_folder: what training wrote.
         shards_at: folder or fsspec address of the set to score on.
         out: folder that gets metrics.json (the headline, for DVC), scores.json (everything),
             clips.csv, frames.csv, positions.csv, strips/ and before_after.png; it appears whole
@@ -52,7 +52,7 @@ def evaluate(model_folder: Path, shards_at: Address, out: Path, config: Evaluate
 
     Raises:
         ParamsError: the device is not there.
-        CheckpointError: the artifact is missing or damaged.
+        CheckpointError: the model folder is missing or damaged.
         ShardError: the shards are missing or damaged.
         ServiceError: the store they are in does not answer or refuses.
     """

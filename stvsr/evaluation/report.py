@@ -31,7 +31,7 @@ def write_report(evaluation: Path, model: Path, out: Path) -> None:
 
     Args:
         evaluation: folder that `evaluate` wrote.
-        model: folder of the model artifact; its history.csv gives the curves, and a curve
+        model: the model folder; its history.csv gives the curves, and a curve
             whose column is missing or empty there is left out.
         out: the HTML file, whole or not at all.
 

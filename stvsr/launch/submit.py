@@ -41,14 +41,14 @@ SILENCE_SECONDS = 120.0
 """How long a cluster that takes a job may be out of reach before the command gives up on it."""
 
 RETRY_SECONDS = 1.0
-"""Pause before a job is asked again how it is."""
+"""Pause between two requests for the status of a job."""
 
 LOUD = (
     "ray._private.runtime_env.packaging",
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
 )
-"""Ray's loggers that tell of uploads and connections."""
+"""Ray's loggers that report uploads and connections."""
 
 REFUSALS = (OSError, RuntimeError, ValueError, RayError, ClientError)
 """Errors of Ray's clients where a cluster does not answer or refuses."""

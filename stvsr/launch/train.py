@@ -80,7 +80,7 @@ def train(
     profile: bool = False,
     address: str | None = None,
 ) -> None:
-    """Train the network of `params` and write the model artifact, with its curves, to `out`.
+    """Train the network of `params` and write the model folder, with its curves, to `out`.
 
     The run's state is in `runs`/NAME, NAME from what decides the weights: parameters, data and
     code. Started again, after whatever end, the run resumes from its newest complete checkpoint; a
@@ -89,7 +89,7 @@ def train(
     Args:
         params: all parameters.
         shards: folder, or address, with the shard sets `train` and `test`.
-        out: folder of the model artifact and history.csv; appears whole or not at all.
+        out: the model folder and history.csv; appears whole or not at all.
         runs: folder of all runs' states, on storage that all workers share.
         data_version: DVC's hash of the shards, for the tracker.
         fresh: throw the run's state away first.
@@ -337,7 +337,7 @@ def _is_published(out: Path, stem: str, code: CodeVersion) -> bool:
 
 
 def _publish(run: RunFolder, checkpoint: Checkpoint, card: Card, out: Path) -> Card:
-    """Write the artifact (the averaged weights, if the run keeps any) and its curves."""
+    """Write the model folder (the averaged weights, if the run keeps any) and the curves."""
     model = build_model(card.model)
     load_weights(model, checkpoint.ema or checkpoint.weights, str(run.path))
     with whole_folder(out) as partial:

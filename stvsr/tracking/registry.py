@@ -1,6 +1,6 @@
 """The model registry: a trained network becomes a version under an alias, and is loaded from it.
 
-A version holds the model artifact (safetensors and a card), a copy of this package, and a script
+A version holds the model folder (safetensors and a card), a copy of this package, and a script
 by which MLflow can serve it. Nothing in it is pickled, and `load_version` runs nothing of it.
 """
 
@@ -57,7 +57,7 @@ _RUN_PATH = "model"
 """Path of a version's files among the artifacts of its run."""
 
 _ARTIFACT_PATH = "artifacts/model"
-"""Path of the model artifact within a version."""
+"""Path of the model folder within a version."""
 
 _SERVING_PACKAGES = ("numpy", "pydantic", "safetensors", "torch")
 """Requirements of the copy of stvsr in a version."""
@@ -85,7 +85,7 @@ class Registration(Config):
 
 
 def register(
-    artifact: Path,
+    model_folder: Path,
     evaluation: Path,
     config: RegisterConfig,
     tracking: TrackingConfig,
@@ -93,7 +93,7 @@ def register(
     *,
     project: Path = Path(),
 ) -> Registration:
-    """Make the artifact a version of the registered model, and let the alias point to it.
+    """Make the model folder a version of the registered model, and let the alias point to it.
 
     The alias moves last, so a registration that ends early leaves it where it was. Weights that
     are registered already are not registered again: their version gets the alias. Its facts are
@@ -101,7 +101,7 @@ def register(
     first ones, under names of their own.
 
     Args:
-        artifact: folder of the trained network.
+        model_folder: folder of the trained network.
         evaluation: folder of its scores.
         config: name and alias.
         tracking: store and experiment.
@@ -110,10 +110,10 @@ def register(
 
     Raises:
         ServiceError: the store does not answer or refuses.
-        CheckpointError: the artifact is damaged or missing.
+        CheckpointError: it is damaged or missing.
         SourceError: the evaluation is missing, damaged, or of other weights.
     """
-    _, card = load_artifact(artifact)
+    _, card = load_artifact(model_folder)
     metrics = _read_metrics(evaluation)
     _refuse_other_weights(evaluation, card)
     facts = _lineage_tags(card)
@@ -123,7 +123,7 @@ def register(
     if version is None:
         run_id = _run_of(client, tracking.experiment, card)
         tags = {key: value for key, value in facts.items() if value}
-        version = _create_version(client, config.name, run_id, artifact, tags)
+        version = _create_version(client, config.name, run_id, model_folder, tags)
     else:
         _record_other_facts(client, config.name, version, facts)
     _record_evaluation(client, config.name, version, evaluation, metrics)
@@ -169,7 +169,7 @@ def load_version(
         ParamsError: the uri is of another form, or there is no such model, alias or version; the
             text says which there are.
         ServiceError: the store is missing, does not answer or refuses.
-        CheckpointError: the version's files are damaged or no artifact of this package.
+        CheckpointError: the version's files are damaged or no model folder of this package.
     """
     store = resolve_uri(tracking_uri, project)
     refuse_missing_store(store)
@@ -325,9 +325,9 @@ def _record_evaluation(
 
 
 def _create_version(
-    client: MlflowClient, name: str, run_id: str, artifact: Path, tags: dict[str, str]
+    client: MlflowClient, name: str, run_id: str, model_folder: Path, tags: dict[str, str]
 ) -> ModelVersion:
-    with retrying(client.tracking_uri), _servable(artifact) as folder:
+    with retrying(client.tracking_uri), _servable(model_folder) as folder:
         place = _RUN_PATH
         if client.list_artifacts(run_id, place):  # another version's files, which stay
             place = f"{_RUN_PATH}-{uuid.uuid4().hex[:8]}"
@@ -342,14 +342,14 @@ def _create_version(
 
 
 @contextmanager
-def _servable(artifact: Path) -> Iterator[Path]:
-    """A temporary folder with the artifact as a model that MLflow can load and serve."""
+def _servable(model_folder: Path) -> Iterator[Path]:
+    """A temporary folder with the model folder as a model that MLflow can load and serve."""
     clip = TensorSpec(np.dtype(np.float32), (-1, -1, 3, -1, -1))
     with tempfile.TemporaryDirectory() as temporary:
         content = Path(temporary, "model")
         content.mkdir()
         for name in (WEIGHTS_FILE, CARD_FILE):
-            shutil.copyfile(artifact / name, content / name)
+            shutil.copyfile(model_folder / name, content / name)
         folder = Path(temporary, "servable")
         mlflow.pyfunc.save_model(
             folder,

@@ -20,7 +20,7 @@ class ServedModel(PythonModel):
     """A registered network as an MLflow pyfunc model, on the CPU."""
 
     def load_context(self, context: Any) -> None:
-        """Read the network from the version's artifact."""
+        """Read the network from the version's model folder."""
         self._model, _ = load_artifact(Path(context.artifacts["model"]))
 
     # MLflow reads the annotations and warns at every load of any other than the bare ndarray.

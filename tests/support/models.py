@@ -20,7 +20,7 @@ TINY_STDAN = StdanConfig(
 
 
 def write_tiny_artifact(folder: Path, seed: int = 0, degradation: str = "bicubic") -> Card:
-    """A model artifact whose every weight differs from a fresh network's."""
+    """A model folder whose every weight differs from a fresh network's."""
     torch.manual_seed(seed)
     model = build_model(TINY_STDAN)
     with torch.no_grad():

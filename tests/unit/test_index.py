@@ -98,12 +98,12 @@ def test_an_unsound_clip_is_counted_with_its_reason_and_the_stage_goes_on(
     damage(source / "sequences" / CLIP)
     summary = build_index(source, tmp_path / "index", IndexConfig())
     assert (summary.splits["train"].listed, summary.splits["train"].accepted) == (4, 3)
-    (refused,) = summary.refused
-    assert (refused.clip, refused.split) == (CLIP, "train")
+    (rejected,) = summary.rejected
+    assert (rejected.clip, rejected.split) == (CLIP, "train")
     assert CLIP not in [record.clip for record in read_manifest(tmp_path / "index", "train")]
-    assert f"- train {CLIP}: {refused.reason}" in (tmp_path / "index/summary.md").read_text()
-    assert f"train {CLIP} is left out: {refused.reason}" in caplog.text
-    assert re.search(reason, refused.reason)
+    assert f"- train {CLIP}: {rejected.reason}" in (tmp_path / "index/summary.md").read_text()
+    assert f"train {CLIP} is left out: {rejected.reason}" in caplog.text
+    assert re.search(reason, rejected.reason)
 
 
 def test_any_byte_that_is_damaged_is_a_verdict_and_never_an_exception(source):
@@ -121,7 +121,7 @@ def test_any_byte_that_is_damaged_is_a_verdict_and_never_an_exception(source):
 
 def test_a_sound_source_is_accepted_whole_with_sizes_motion_and_brightness(source, tmp_path):
     summary = build_index(source, tmp_path / "index", IndexConfig())
-    assert summary.refused == ()
+    assert summary.rejected == ()
     records = read_all(tmp_path / "index")
     listed = [
         clip for split in ("train", "test") for clip in read_clip_list(split_list(source, split))
@@ -147,7 +147,7 @@ def test_a_training_clip_that_is_a_test_clip_too_is_left_out_of_training(source,
     shutil.copytree(source / "sequences" / test[1], copied)
     write_clip_list(split_list(source, "train"), [*train, test[0], train[3]])
     summary = build_index(source, tmp_path / "index", IndexConfig())
-    assert {(clip.clip, clip.split, clip.reason) for clip in summary.refused} == {
+    assert {(clip.clip, clip.split, clip.reason) for clip in summary.rejected} == {
         (train[1], "train", f"its frames are those of test clip {test[1]}, byte for byte"),
         (test[0], "train", "the test list has it too"),
         (train[3], "train", "its list names it twice"),

@@ -76,7 +76,7 @@ def test_a_clip_that_only_the_list_has_is_reported(dataset, tmp_path):
     with split_list(dataset, "train").open("a") as file:
         file.write("00042/0001\n")
     summary = build_index(use(dataset, tmp_path / "source"), tmp_path / "index", IndexConfig())
-    assert [(clip.clip, clip.reason) for clip in summary.refused] == [
+    assert [(clip.clip, clip.reason) for clip in summary.rejected] == [
         ("00042/0001", "the list names it, but its frames are missing")
     ]
 

@@ -260,8 +260,8 @@ def test_a_damaged_member_is_its_clips_fault_alone(dataset, tmp_path, fault, met
     archive = zip_dataset(dataset, tmp_path / "damaged.zip", method=method)
     damage(archive)
     summary = index_of(archive, tmp_path)
-    assert [clip.clip for clip in summary.refused] == [CLIP]
-    assert re.search(reason, summary.refused[0].reason)
+    assert [clip.clip for clip in summary.rejected] == [CLIP]
+    assert re.search(reason, summary.rejected[0].reason)
 
 
 def test_a_zip_that_changed_since_the_index_is_refused_with_its_member(archive, tmp_path):

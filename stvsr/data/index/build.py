@@ -81,7 +81,7 @@ class IndexConfig(Config):
 def build_index(source: Path, out: Path, config: IndexConfig) -> IndexSummary:
     """Inspect every clip that the source's lists name, on all cores; write the index to `out`.
 
-    A clip is refused, counted and named in the summary when a frame is missing, is no 8-bit RGB
+    A clip is rejected, counted and named in the summary when a frame is missing, is no 8-bit RGB
     PNG, does not decode, or differs in size; when its size is outside the limits or no multiple
     of 4; when it is all black; when its list names it twice; and, in the training list, when the
     test list has it too, by name or with the same bytes in all frames.
@@ -232,7 +232,7 @@ def _log(summary: IndexSummary, out: Path) -> None:
     for name, split in summary.splits.items():
         motion = ", ".join(f"{count} {motion}" for motion, count in split.motion.items())
         logger.info("%s: %d of %d clips are valid (%s)", name, split.accepted, split.listed, motion)
-    for clip in summary.refused[:10]:
+    for clip in summary.rejected[:10]:
         logger.warning("%s %s is left out: %s", clip.split, clip.clip, clip.reason)
-    if len(summary.refused) > 10:
-        logger.warning("… %d in all: see %s", len(summary.refused), out / "summary.md")
+    if len(summary.rejected) > 10:
+        logger.warning("… %d in all: see %s", len(summary.rejected), out / "summary.md")

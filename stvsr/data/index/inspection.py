@@ -45,8 +45,8 @@ class Inspection:
         reason: why it is rejected; "" where it is valid.
         width: pixels; 0 where unknown.
         height: pixels; 0 where unknown.
-        motion_px: mean length of the optical flow, pixels per frame; 0 where refused.
-        brightness: mean grey level of all frames, 0..255; 0 where refused.
+        motion_px: mean length of the optical flow, pixels per frame; 0 where rejected.
+        brightness: mean grey level of all frames, 0..255; 0 where rejected.
         digest: SHA-256 over the files' bytes; "" where a file is missing.
     """
 
@@ -58,8 +58,8 @@ class Inspection:
     digest: str = ""
 
 
-class UnsoundError(Exception):
-    """Why a clip is refused; it never leaves this module."""
+class RejectedError(Exception):
+    """Why a clip is rejected; it never leaves this module."""
 
 
 def inspect_clip(frames: Frames, clip: str, limits: Limits) -> Inspection:
@@ -81,8 +81,8 @@ def inspect_clip(frames: Frames, clip: str, limits: Limits) -> Inspection:
         size = _checked_size(contents[0], limits)
         images = [_decoded(number, content, size) for number, content in enumerate(contents, 1)]
         if max(int(image.max()) for image in images) <= limits.black_level:
-            raise UnsoundError(f"all black (no value above {limits.black_level})")
-    except UnsoundError as fault:
+            raise RejectedError(f"all black (no value above {limits.black_level})")
+    except RejectedError as fault:
         return Inspection(str(fault), width=size[1], height=size[0])
     greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
     return Inspection(
@@ -98,10 +98,10 @@ def inspect_clip(frames: Frames, clip: str, limits: Limits) -> Inspection:
 def _read_files(frames: Frames, clip: str) -> list[bytes]:
     missing = frames.missing(clip)
     if len(missing) == SEPTUPLET:
-        raise UnsoundError("the list names it, but its frames are missing")
+        raise RejectedError("the list names it, but its frames are missing")
     if missing:
         names = ", ".join(f"im{number}.png" for number in missing)
-        raise UnsoundError(f"{SEPTUPLET - len(missing)} of {SEPTUPLET} frames: {names} missing")
+        raise RejectedError(f"{SEPTUPLET - len(missing)} of {SEPTUPLET} frames: {names} missing")
     return [_read(frames, clip, number) for number in FRAMES]
 
 
@@ -109,19 +109,19 @@ def _read(frames: Frames, clip: str, number: int) -> bytes:
     try:
         return frames.read(clip, number)
     except FrameError as fault:
-        raise UnsoundError(f"im{number}.png: {fault}") from None
+        raise RejectedError(f"im{number}.png: {fault}") from None
 
 
 def _checked_size(content: bytes, limits: Limits) -> tuple[int, int]:
     """(H, W) from the header of the first frame."""
     if len(content) < 24 or content[:8] != png.SIGNATURE:
-        raise UnsoundError("im1.png: not a PNG file")
+        raise RejectedError("im1.png: not a PNG file")
     width, height = struct.unpack(">II", content[16:24])
     least, most = limits.smallest_side, limits.largest_side
     if not (least <= width <= most and least <= height <= most):
-        raise UnsoundError(f"{width}x{height} pixels; allowed: {least} to {most} on each side")
+        raise RejectedError(f"{width}x{height} pixels; allowed: {least} to {most} on each side")
     if width % SCALE or height % SCALE:
-        raise UnsoundError(f"{width}x{height} pixels; both sides must be multiples of {SCALE}")
+        raise RejectedError(f"{width}x{height} pixels; both sides must be multiples of {SCALE}")
     return height, width
 
 
@@ -130,7 +130,7 @@ def _decoded(number: int, content: bytes, size: tuple[int, int]) -> UInt8Image:
     try:
         return png.decode(content, size)
     except (ValueError, struct.error) as error:
-        raise UnsoundError(f"im{number}.png: {error}") from None
+        raise RejectedError(f"im{number}.png: {error}") from None
 
 
 def _motion(greys: list[UInt8Image]) -> float:

@@ -37,12 +37,12 @@ class ClipRecord:
         clip: name, such as "00001/0266".
         split: the list that names it.
         accepted: whether it is valid.
-        reason: why it was refused; "" where it was accepted.
+        reason: why it was rejected; "" where it was accepted.
         width: pixels; 0 where unknown.
         height: pixels; 0 where unknown.
-        motion: motion class; of a refused clip: from the lists, or "slow".
-        motion_px: mean length of the optical flow, pixels per frame; 0 where refused.
-        brightness: mean grey level, 0..255; 0 where refused.
+        motion: motion class; of a rejected clip: from the lists, or "slow".
+        motion_px: mean length of the optical flow, pixels per frame; 0 where rejected.
+        brightness: mean grey level, 0..255; 0 where rejected.
     """
 
     clip: str
@@ -73,7 +73,7 @@ def read_manifest(folder: Path, split: Split) -> list[ClipRecord]:
 
 
 def read_all(folder: Path) -> list[ClipRecord]:
-    """All rows, the refused ones too.
+    """All rows, the rejected ones too.
 
     Raises:
         SourceError: there is no manifest, or it is damaged.

@@ -18,7 +18,7 @@ BRIGHTNESS_EDGES = tuple(float(edge) for edge in range(0, 256, 32))
 """Edges of the brightness histogram, grey levels; the last bin ends at 255."""
 
 MOST_LINES = 200
-"""Refused clips that the summary names; the manifest has them all."""
+"""Rejected clips that the summary names; the manifest has them all."""
 
 
 class SplitSummary(Config):
@@ -43,7 +43,7 @@ class Histogram(Config):
     """Clips in each bin."""
 
 
-class Refused(Config):
+class Rejected(Config):
     """A clip that was left out."""
 
     clip: str
@@ -71,7 +71,7 @@ class IndexSummary(Config):
     """Measured motion of the valid clips, pixels per frame."""
     brightness_histogram: Histogram
     """Mean grey level of the valid clips."""
-    refused: tuple[Refused, ...]
+    rejected: tuple[Rejected, ...]
     """Every clip left out, and why."""
 
 
@@ -98,8 +98,8 @@ def summarise(
         motion_from_lists=from_lists,
         motion_histogram=_histogram([record.motion_px for record in valid], MOTION_EDGES),
         brightness_histogram=_histogram([record.brightness for record in valid], BRIGHTNESS_EDGES),
-        refused=tuple(
-            Refused(clip=record.clip, split=record.split, reason=record.reason)
+        rejected=tuple(
+            Rejected(clip=record.clip, split=record.split, reason=record.reason)
             for record in records
             if not record.accepted
         ),
@@ -142,7 +142,7 @@ def _markdown(summary: IndexSummary) -> list[str]:
         "",
         *_bars("Motion, pixels per frame", summary.motion_histogram),
         *_bars("Brightness, mean grey level", summary.brightness_histogram),
-        *_refused(summary.refused),
+        *_rejected(summary.rejected),
         *_left_out(summary.source.left_out),
         "## Made from",
         "",
@@ -151,14 +151,14 @@ def _markdown(summary: IndexSummary) -> list[str]:
 
 
 def _counts(summary: IndexSummary) -> list[str]:
-    lines = ["| split | listed | accepted | refused | slow | medium | fast | sizes |"]
+    lines = ["| split | listed | accepted | rejected | slow | medium | fast | sizes |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
     for name, split in summary.splits.items():
         motion = " | ".join(str(split.motion[kind]) for kind in MOTIONS)
         sizes = ", ".join(f"{size} ({count})" for size, count in split.sizes.items())
-        refused = split.listed - split.accepted
+        rejected = split.listed - split.accepted
         lines += [
-            f"| {name} | {split.listed} | {split.accepted} | {refused} | {motion} | {sizes} |"
+            f"| {name} | {split.listed} | {split.accepted} | {rejected} | {motion} | {sizes} |"
         ]
     return lines
 
@@ -174,12 +174,12 @@ def _bars(title: str, histogram: Histogram) -> list[str]:
     return [f"## {title}", "", "```", *lines, "```", ""]
 
 
-def _refused(refused: Sequence[Refused]) -> list[str]:
-    lines = [f"## Refused: {len(refused)}", ""]
-    lines += [f"- {clip.split} {clip.clip}: {clip.reason}" for clip in refused[:MOST_LINES]]
-    if len(refused) > MOST_LINES:
-        lines += [f"- and {len(refused) - MOST_LINES} more: see summary.json"]
-    return [*lines, ""] if refused else [*lines[:1], ""]
+def _rejected(rejected: Sequence[Rejected]) -> list[str]:
+    lines = [f"## Rejected: {len(rejected)}", ""]
+    lines += [f"- {clip.split} {clip.clip}: {clip.reason}" for clip in rejected[:MOST_LINES]]
+    if len(rejected) > MOST_LINES:
+        lines += [f"- and {len(rejected) - MOST_LINES} more: see summary.json"]
+    return [*lines, ""] if rejected else [*lines[:1], ""]
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
