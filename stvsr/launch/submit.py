@@ -130,7 +130,7 @@ def run_as_job(address: str, verb: str, arguments: Sequence[str], params: Params
         with package(params, Path()) as folder:
             job = _submit(client, entrypoint, f"stvsr-{verb}-{uuid.uuid4().hex[:8]}", folder)
     except REFUSALS as error:
-        raise ServiceError(f"{address}: does not take the job ({_first_line(error)})") from None
+        raise ServiceError(f"{address}: does not take the job ({_reason(error)})") from None
     status = _accompany(client, job, dashboard)
     if status == 0 and not out.exists():
         logger.warning("%s: written on the cluster's storage, which this machine does not see", out)
@@ -168,11 +168,7 @@ def find_dashboard(address: str) -> str:
     try:
         check_reachable(address)
         if address.startswith("ray://"):
-            with (
-                warnings.catch_warnings(action="ignore"),
-                ray.init(address=address, logging_level=logging.ERROR) as context,
-            ):
-                url = f"http://{context.dashboard_url}"
+            url = _ask_dashboard(address)
     except REFUSALS as error:
         raise _unreachable(address, error) from None
     if url != address.rstrip("/"):
@@ -180,11 +176,27 @@ def find_dashboard(address: str) -> str:
             check_reachable(url)
         except OSError as error:
             raise ServiceError(
-                f"{address}: its dashboard at {url} does not answer here ({_first_line(error)}); "
+                f"{address}: its dashboard at {url} does not answer here ({_reason(error)}); "
                 "start the head with --dashboard-host=0.0.0.0, or forward that port and name it "
                 "with --address http://127.0.0.1:PORT"
             ) from None
     return url
+
+
+def _ask_dashboard(address: str) -> str:
+    """Ask a Ray Client server, again and again while it is up and the cluster behind it is not."""
+    deadline = time.monotonic() + SUBMIT_SECONDS
+    while True:
+        try:
+            with (
+                warnings.catch_warnings(action="ignore"),
+                ray.init(address=address, logging_level=logging.ERROR) as context,
+            ):
+                return f"http://{context.dashboard_url}"
+        except ConnectionAbortedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
 
 
 def _connect(dashboard: str, address: str) -> JobSubmissionClient:
@@ -199,7 +211,7 @@ def _connect(dashboard: str, address: str) -> JobSubmissionClient:
 
 def _unreachable(address: str, error: BaseException) -> ServiceError:
     return ServiceError(
-        f"{address}: cannot be reached ({_first_line(error)}); start that cluster, or name "
+        f"{address}: cannot be reached ({_reason(error)}); start that cluster, or name "
         "another; with token auth, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
     )
 
@@ -274,8 +286,7 @@ class _Log:
             except REFUSALS as error:
                 if time.monotonic() - last_answer > SILENCE_SECONDS:
                     raise ServiceError(
-                        f"job {self._job}: the cluster does not answer any more "
-                        f"({_first_line(error)})",
+                        f"job {self._job}: the cluster does not answer any more ({_reason(error)})",
                         resumable=True,
                     ) from None
             time.sleep(RETRY_SECONDS)
@@ -291,5 +302,9 @@ class _Log:
             sys.stderr.flush()
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _reason(error: BaseException) -> str:
+    """One line: the first, or the last of a traceback that a server sent."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if any(line.startswith("Traceback") for line in lines) else lines[0]

@@ -158,7 +158,9 @@ def test_changed_code_is_another_run_unless_it_is_said_to_continue(
     assert code == 0, output
     old, first = run_folder(project), model_files(project)
 
-    code, output = stvsr(project, "train", **changed("What keeps", "A number that keeps"))
+    code, output = stvsr(
+        project, "train", **changed("Keeps the square root", "It keeps the square root")
+    )
     assert code == 0, output
     assert "is at step 4, its last" in output
     assert model_files(project) == first
