@@ -18,6 +18,7 @@ from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import read_history
 from tests.support.projects import (
     losses,
+    new_mlflow_store,
     newest_step,
     run_folder,
     started,
@@ -42,6 +43,7 @@ tune: {trials: 2, steps: 2, grace_steps: 1, report_every: 1, k: [1, 3]}
 def project(tmp_path: Path, tiny_sets: Path) -> Path:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "shards").symlink_to(tiny_sets)
+    (tmp_path / "mlflow.db").write_bytes(new_mlflow_store())
     write_params(tmp_path)
     return tmp_path
 

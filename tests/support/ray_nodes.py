@@ -45,6 +45,7 @@ class Nodes:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "PATH": f"{Path(RAY).parent}{os.pathsep}{os.environ['PATH']}",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # 15 by default: starved by any other work
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "RAY_health_check_period_ms": "500",
             # Of a node that is starved, not dead: a dead one's connection is refused at once.
