@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stvsr.core.errors import ParamsError
-from stvsr.params import load_params, parse_params
+from stvsr.params import Params, load_params, parse_params
 
 PROJECT = Path(__file__).parents[2]
 
@@ -127,6 +127,52 @@ def test_a_recipe_that_is_not_there_is_refused_with_those_that_are():
         train_of(recipe="sgd")
 
 
-def test_an_unknown_key_is_refused_even_if_it_holds_nothing():
-    with pytest.raises(ParamsError, match=r"train\.600: found an unknown key"):
-        train_of(**{"600": None})
+@pytest.mark.parametrize("section", [*Params.model_fields, "model: {name: zooming_slowmo"])
+def test_an_unknown_key_is_refused_even_if_it_holds_nothing(tmp_path: Path, section: str) -> None:
+    name, _, rest = section.removesuffix("_").partition(": {")
+    if name == "seed":
+        assert refusal(tmp_path, "sed: null")[0].startswith("sed: found an unknown key")
+        return
+    (line,) = refusal(tmp_path, f"{name}: {{{rest}{', ' if rest else ''}xyz: null}}")
+    assert line.startswith(f"{name}.xyz: found an unknown key")
+
+
+@pytest.mark.parametrize("value", ["false", "0", "[]", "''"])
+@pytest.mark.parametrize("section", ["train", "model", "tune"])
+def test_a_section_that_is_no_mapping_is_refused(tmp_path: Path, section: str, value: str) -> None:
+    (line,) = refusal(tmp_path, f"{section}: {value}")
+    assert line.startswith(f"{section}: found ")
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        ("train: {steps: 600,000}", "train: found a key that is no text (0)"),
+        ("train:\n  steps: 600,000", "train.steps: found '600,000'; allowed: a valid integer"),
+        ("train: {compile: no}", "train.compile: found 'no'; allowed: a valid boolean"),
+        ("train:\n  steps: 1:30", "train.steps: found '1:30'; allowed: a valid integer"),
+        ("train: {steps: 2020-01-01}", "train.steps: found a date"),
+        ("train: {learning_rate: .nan}", "train.learning_rate: found nan; allowed: a finite"),
+        ('{"a\\nb": 1}', "a\\nb: found an unknown key"),
+    ],
+)
+def test_what_looks_like_a_number_or_a_boolean_is_refused_in_one_line(
+    tmp_path: Path, text: str, begins: str
+) -> None:
+    (line,) = refusal(tmp_path, text)
+    assert line.startswith(begins)
+
+
+def test_a_merge_key_and_a_leading_zero_are_valid(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("tune:\n  <<: {trials: 2, steps: 5}\n  steps: 7\ntrain: {steps: 010}")
+    params = load_params(file)
+    assert (params.tune.trials, params.tune.steps, params.train.steps) == (2, 7, 10)
+
+
+def test_a_refusal_stays_short(tmp_path: Path) -> None:
+    lines = refusal(tmp_path, "\n".join(f"key_{n}: 1" for n in range(1000)))
+    assert len(lines) == 21
+    assert lines[-1] == "980 more faults"
+    (line,) = refusal(tmp_path, f"train: {{steps: {'x' * 10_000}}}")
+    assert len(line) < 300

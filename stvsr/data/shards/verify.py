@@ -76,7 +76,7 @@ def verify_sets(addresses: Sequence[Address]) -> None:
                 f"{verified.size / 1e6:,.1f} MB\n"
             )
     if faults:
-        raise ShardError("\n".join(faults))
+        raise ShardError(faults)
 
 
 def verify_set(address: Address, workers: int) -> Verified:
