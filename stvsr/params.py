@@ -5,9 +5,9 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from stvsr.core.config import Config, Field, ValidationError
+from stvsr.core.config import Config, Field, ValidationError, model_validator
 from stvsr.core.errors import ParamsError
 from stvsr.core.yaml import read_yaml
 from stvsr.data.index.build import IndexConfig
@@ -19,8 +19,7 @@ from stvsr.evaluation.config import EvaluateConfig
 from stvsr.models import MODEL_NAMES, ModelConfig, entry_of
 from stvsr.models.stdan.config import StdanConfig
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
-from stvsr.training.config import TrainConfig
-
+from stvsr.training.config import LONGEST, TrainConfig
 
 SHOWN_FAULTS = 20
 """Faults that a refusal lists; the others are counted."""
@@ -35,24 +34,33 @@ class TuneConfig(Config):
     It is here and not in `stvsr.launch`, its owner, which is above this file.
     """
 
-    trials: int = Field(default=6, ge=1)
+    trials: int = Field(default=6, ge=1, le=10_000)
     """Trials to start."""
-    concurrent: int = Field(default=1, ge=1)
+    concurrent: int = Field(default=1, ge=1, le=4096)
     """Trials that train at the same time; each needs `train.workers` workers."""
-    steps: int = Field(default=60, ge=1)
+    steps: int = Field(default=60, ge=1, le=LONGEST)
     """Steps of a trial that is not stopped early."""
-    grace_steps: int = Field(default=20, ge=1)
+    grace_steps: int = Field(default=20, ge=1, le=LONGEST)
     """Steps before ASHA may stop a trial."""
-    reduction_factor: int = Field(default=3, ge=2)
+    reduction_factor: int = Field(default=3, ge=2, le=1000)
     """ASHA keeps one in this many trials at each rung."""
-    report_every: int = Field(default=20, ge=1)
+    report_every: int = Field(default=20, ge=1, le=LONGEST)
     """Steps between two validations that ASHA sees."""
-    k: tuple[int, ...] = Field(default=(1, 3, 5), min_length=1)
+    k: tuple[Literal[1, 3, 5], ...] = Field(default=(1, 3, 5), min_length=1, max_length=3)
     """Kernel sides of the deformable attention to try; T is drawn from 1..k²."""
-    learning_rate_min: float = Field(default=1e-4, gt=0)
+    learning_rate_min: float = Field(default=1e-4, gt=0, le=1)
     """Smallest learning rate to try; drawn on a logarithmic scale."""
-    learning_rate_max: float = Field(default=2e-3, gt=0)
+    learning_rate_max: float = Field(default=2e-3, gt=0, le=1)
     """Largest learning rate to try."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "TuneConfig":
+        if self.learning_rate_min > self.learning_rate_max:
+            raise ValueError(
+                f"learning_rate_min is {self.learning_rate_min:g}, above learning_rate_max "
+                f"{self.learning_rate_max:g}; lower the one or raise the other"
+            )
+        return self
 
 
 class Params(Config):
