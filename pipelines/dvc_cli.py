@@ -22,6 +22,7 @@ from typing import IO, cast
 
 from pipelines.overrides import overridden
 from pipelines.process_tree import run_supervised
+from pipelines.source_control import settle_without_git
 from stvsr.cli import TELEMETRY_OFF
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
 from stvsr.core.files import only_writer
@@ -123,6 +124,8 @@ def data_version(stage: str, project: Path) -> str:
         hashes = [str(out["md5"]) for out in outs]
     except FileNotFoundError:
         raise StvsrError(f"{lock}: no such file; run `dvc repro {stage}` first") from None
+    except OSError as error:
+        raise StvsrError(f"{lock}: cannot be read ({error.strerror})") from None
     except (ParamsError, KeyError, TypeError):
         raise StvsrError(f"{lock}: not a lock file of DVC; restore it from git") from None
     if len(hashes) != 1:
@@ -208,6 +211,7 @@ def _supervise(order: _Order, let_go: threading.Event) -> int:
     environment = TELEMETRY_OFF | os.environ | {"PYTHONUNBUFFERED": "1"}
     environment["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     command = [str(programs / "dvc"), "repro", *order.targets]
+    settle_without_git(project)
     with _only_run(project), overridden(project, order.overrides, environment):
         return run_supervised(command, project, environment, let_go, order.save_s)
 

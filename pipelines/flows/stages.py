@@ -15,8 +15,8 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
 from pipelines.dvc_cli import repro
-from pipelines.overrides import Value
 from stvsr.core.errors import StvsrError
+from stvsr.core.yaml import Value
 
 
 def given(parameters: Mapping[str, Value | None]) -> dict[str, Value]:
