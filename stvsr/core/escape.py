@@ -4,10 +4,9 @@ HTML is not here: Jinja escapes it where the page is written.
 """
 
 import re
-from collections.abc import Mapping
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+|~!&$])")
-"""Characters that mean something in Markdown, in a table or outside."""
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~&$])")
+"""Characters that mean something in Markdown, in a table or outside; ! and ( only beside [ ]."""
 
 _FORMULA = ("=", "+", "-", "@")
 """Beginnings of what a spreadsheet computes."""
@@ -31,11 +30,9 @@ def markdown(text: object) -> str:
     return _MARKDOWN.sub(r"\\\1", one_line(text))
 
 
-def csv_row(row: Mapping[str, object]) -> dict[str, object]:
-    """The row for a CSV file: no text in it is a formula to a spreadsheet; numbers stay."""
-    return {name: _cell(value) if isinstance(value, str) else value for name, value in row.items()}
-
-
-def _cell(text: str) -> str:
-    shown = one_line(text)
+def csv_cell(value: object) -> object:
+    """The value for a CSV file: a text is one line and no formula to a spreadsheet."""
+    if not isinstance(value, str):
+        return value
+    shown = one_line(value)
     return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from dvc.utils.serialize import parse_yaml as parse_as_dvc
+from dvc.utils.serialize import parse_yaml as parse_as_dvc  # type: ignore[import-untyped]
 
 from stvsr.core.errors import ParamsError
-from stvsr.core.yaml import LARGEST_FILE, parse_yaml, read_yaml, with_values
+from stvsr.core.yaml import LARGEST_FILE, Value, parse_yaml, read_yaml, with_values
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_pipe_or_a_device_is_refused_unopened(tmp_path: Path) -> None:
 
 def test_values_are_set_as_they_are_and_nothing_else_changes() -> None:
     given = b"a: 010  # ten\nb:\n  <<: {x: 1}\n  y: null\n"
-    values = {"b.x": "no", "b.y": "010", "c.d": 1e-07, "a": True}
+    values: dict[str, Value] = {"b.x": "no", "b.y": "010", "c.d": 1e-07, "a": True}
     set_ = with_values(given, values, "here")
     assert b"# ten" in set_
     assert parse_yaml(set_, "here") == {
