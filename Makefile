@@ -20,6 +20,7 @@ setup: .venv/ready
 	@touch $@
 
 run: setup
+	@$(BIN)/python -m pipelines.source_control
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@$(BIN)/stvsr summary
 

@@ -20,15 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from pipelines.overrides import Value, overridden
+from pipelines.overrides import overridden
 from pipelines.process_tree import run_supervised
+from pipelines.source_control import settle_without_git
 from stvsr.cli import TELEMETRY_OFF
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
 from stvsr.core.files import only_writer
 from stvsr.core.log import set_up_logging
+from stvsr.core.yaml import Value, read_yaml
 
 SAVE_S = 60.0
 """Seconds that a stage gets to save and leave when its run is cancelled or its caller is gone."""
@@ -120,12 +119,14 @@ def data_version(stage: str, project: Path) -> str:
     """
     lock = project / "dvc.lock"
     try:
-        stages = YAML(typ="safe", pure=True).load(lock.read_text(encoding="utf-8"))["stages"]
+        stages = read_yaml(lock)["stages"]
         outs = stages[stage]["outs"] if stage in stages else []
         hashes = [str(out["md5"]) for out in outs]
     except FileNotFoundError:
         raise StvsrError(f"{lock}: no such file; run `dvc repro {stage}` first") from None
-    except (YAMLError, KeyError, TypeError, UnicodeDecodeError):
+    except OSError as error:
+        raise StvsrError(f"{lock}: cannot be read ({error.strerror})") from None
+    except (ParamsError, KeyError, TypeError):
         raise StvsrError(f"{lock}: not a lock file of DVC; restore it from git") from None
     if len(hashes) != 1:
         raise StvsrError(
@@ -139,7 +140,7 @@ def _failure(lines: list[str], code: int, project: Path) -> StvsrError:
     """The error behind a run's last lines."""
     refusals = [line.removeprefix(_REFUSED) for line in lines if line.startswith(_REFUSED)]
     if refusals:
-        return _REFUSALS[code]("\n".join(refusals))
+        return _REFUSALS[code](refusals)
     if any("is busy, it is being blocked by" in line for line in lines[-20:]) or any(
         "Unable to acquire lock" in line for line in lines[-20:]
     ):
@@ -150,22 +151,24 @@ def _failure(lines: list[str], code: int, project: Path) -> StvsrError:
         )
     for place in reversed(range(len(lines))):
         if failed := _FAILED_STAGE.match(lines[place]):
-            return StvsrError(f"stage {failed['stage']}: {_reason(failed['why'], lines[:place])}")
+            first, *more = _reason(failed["why"], lines[:place])
+            return StvsrError([f"stage {failed['stage']}: {first}", *more])
     said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     words = said or lines or ["it said nothing"]
     return StvsrError(f"dvc repro in {project}: {words[-1]} (exit code {code})")
 
 
-def _reason(why: str | None, lines: list[str]) -> str:
+def _reason(why: str | None, lines: list[str]) -> list[str]:
     """Reason of a failed stage: the lines of its refusal, else its last line, else DVC's."""
     if not (why or "").startswith("failed to run: "):
-        return why or "failed; see the log"
+        return [why or "failed; see the log"]
     heading = "Running stage "
     begin = max((i for i, line in enumerate(lines) if line.startswith(heading)), default=0)
     said = [line for line in lines[begin:] if not line.startswith((heading, "> "))]
     refusal = [line for line in said if re.match(r"stvsr [a-z]+: ", line)]
     status = (why or "").rpartition(", ")[2]
-    return "\n".join(refusal or said[-1:] or ["it said nothing"]) + f" ({status})"
+    *more, last = refusal or said[-1:] or ["it said nothing"]
+    return [*more, f"{last} ({status})"]
 
 
 def main() -> int:
@@ -208,6 +211,7 @@ def _supervise(order: _Order, let_go: threading.Event) -> int:
     environment = TELEMETRY_OFF | os.environ | {"PYTHONUNBUFFERED": "1"}
     environment["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     command = [str(programs / "dvc"), "repro", *order.targets]
+    settle_without_git(project)
     with _only_run(project), overridden(project, order.overrides, environment):
         return run_supervised(command, project, environment, let_go, order.save_s)
 

@@ -4,7 +4,6 @@
 with; it also unstages what the user has staged, and needs a commit.
 """
 
-import io
 import logging
 import os
 import subprocess
@@ -13,16 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from stvsr.core.errors import ParamsError
 from stvsr.core.files import write_bytes_whole
+from stvsr.core.yaml import Value, read_bounded, with_values
 
 logger = logging.getLogger(__name__)
-
-Value = str | int | float | bool
-"""Value of one parameter."""
 
 
 @contextmanager
@@ -73,41 +67,15 @@ def _put_back(params: Path, before: Path, during: Path) -> None:
 
 def _read(params: Path) -> bytes:
     try:
-        return params.read_bytes()
+        return read_bounded(params)
     except FileNotFoundError:
         raise ParamsError(f"{params}: no such file; restore it from git") from None
 
 
 def _merged(original: bytes, overrides: Mapping[str, Value], params: Path) -> bytes:
     """The parameters with `overrides` in them, as YAML; whether they are known is checked later."""
-    try:
-        tree = _yaml().load(original) or {}
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{params}: not valid YAML: {' '.join(str(error).split())}") from None
-    for key, value in overrides.items():
-        *sections, name = key.split(".")
-        here = tree
-        for section in sections:
-            if not isinstance(here, dict):
-                raise ParamsError(f"{params}: {key}: there is no section {section} to hold it")
-            if here.get(section) is None:
-                here[section] = {}
-            here = here[section]
-        if not isinstance(here, dict):
-            raise ParamsError(f"{params}: {key}: there is no section to hold {name}")
-        here[name] = value
     notice = f"# For the run of process {os.getpid()} alone: what stood here returns at its end.\n"
-    merged = io.BytesIO()
-    _yaml().dump(tree, merged)
-    return notice.encode() + merged.getvalue()
-
-
-def _yaml() -> YAML:
-    """The reader and writer that keeps comments, order and layout."""
-    yaml = YAML(typ="rt", pure=True)
-    yaml.width = 4096
-    yaml.preserve_quotes = True
-    return yaml
+    return notice.encode() + with_values(original, overrides, str(params))
 
 
 def _check(project: Path, environment: Mapping[str, str]) -> None:
@@ -126,4 +94,4 @@ def _check(project: Path, environment: Mapping[str, str]) -> None:
     )
     if checked.returncode != 0:
         lines = [line.removeprefix("stvsr params: ") for line in checked.stderr.splitlines()]
-        raise ParamsError("\n".join(lines) or f"`stvsr params` ended with {checked.returncode}")
+        raise ParamsError(lines or f"`stvsr params` ended with {checked.returncode}")

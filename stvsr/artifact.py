@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -20,6 +21,9 @@ from stvsr.models import ModelConfig, StvsrModel, build_model
 
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "model.json"
+
+LARGEST_HEADER = 1 << 20
+"""Bytes at most of a card, and of a weights file beside its values."""
 
 
 class CodeVersion(Config):
@@ -92,7 +96,11 @@ def load_artifact(folder: Path) -> tuple[StvsrModel, Card]:
     """
     card = read_card(folder)
     path = folder / WEIGHTS_FILE
-    weights = read_tensors(path, card.weights_sha256)
+    with torch.device("meta"):  # names and shapes decide before there is memory for values
+        expected = build_model(card.model).state_dict()
+    size = sum(tensor.nbytes for tensor in expected.values())
+    weights = read_tensors(path, card.weights_sha256, largest=size + LARGEST_HEADER)
+    compare_weights(expected, weights, str(path))
     model = build_model(card.model)
     load_weights(model, weights, str(path))
     return model.eval(), card
@@ -106,7 +114,7 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / CARD_FILE
     try:
-        return Card.model_validate_json(_read(path))
+        return Card.model_validate_json(_read(path, LARGEST_HEADER))
     except ValidationError as refusal:
         first = refusal.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -123,13 +131,19 @@ def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     )
 
 
-def read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+def read_tensors(path: Path, sha256: str, *, largest: int | None = None) -> dict[str, Tensor]:
     """Read a safetensors file, on the CPU, and hold it to its checksum.
 
+    Args:
+        path: the file.
+        sha256: of its bytes.
+        largest: bytes that it may have; None: any number.
+
     Raises:
-        CheckpointError: the file is missing, does not have the checksum, or is no safetensors.
+        CheckpointError: the file is missing, too large, does not have the checksum, or is no
+            safetensors.
     """
-    content = _read(path)
+    content = _read(path, largest)
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise CheckpointError(
@@ -150,7 +164,23 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     Raises:
         CheckpointError: they differ; the text names the first tensor that does, and both sides.
     """
-    expected = model.state_dict()
+    compare_weights(model.state_dict(), weights, source)
+    model.load_state_dict(dict(weights))
+
+
+def compare_weights(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str
+) -> None:
+    """Refuse weights that do not have just the names, shapes and types of `expected`.
+
+    Args:
+        expected: a network's state, on any device, `meta` included.
+        weights: what was read.
+        source: what a refusal begins with.
+
+    Raises:
+        CheckpointError: they differ; the text names the first tensor that does, and both sides.
+    """
     missing = [name for name in expected if name not in weights]
     surplus = [name for name in weights if name not in expected]
     remedy = "the file is another network's: load it with the parameters it was trained with"
@@ -167,15 +197,22 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
                 f"{source}: tensor {name}: found {_kind(weights[name])}, "
                 f"expected {_kind(tensor)}; {remedy}"
             )
-    model.load_state_dict(dict(weights))
 
 
 def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, largest: int | None) -> bytes:
     try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise CheckpointError(f"{path}: found no ordinary file; put it back from a copy")
+        if largest is not None and size > largest:
+            raise CheckpointError(
+                f"{path}: found {size} bytes, expected at most {largest} for the network in "
+                f"{CARD_FILE}; the file is another network's, or damaged: put it back from a copy"
+            )
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stvsr.core.errors import RESUME, RESUME_WITHOUT_FRESH, LeaveAtOnceError, StvsrError
+from stvsr.core.escape import one_line
 from stvsr.core.files import only_writer
 from stvsr.core.log import set_up_logging
 
@@ -114,13 +115,13 @@ def _run(name: str, run: Callable[[], None], options: dict[str, Any]) -> int:
     except OSError as error:
         subject = error.filename or options.get("out") or "a file"
         remedy = "free some space or make the folder writable, and run the same command again"
-        return _refuse(name, f"{subject}: {error.strerror or error}; {remedy}")
+        return _refuse(name, one_line(f"{subject}: {error.strerror or error}; {remedy}"))
     return 0
 
 
 def _refuse(name: str, text: str) -> int:
     for line in text.splitlines():
-        sys.stderr.write(f"stvsr {name}: {line}\n")
+        sys.stderr.write(f"stvsr {name}: {one_line(line)}\n")
     return 1
 
 

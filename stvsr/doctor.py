@@ -14,10 +14,10 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import urlopen
 
-from rich.console import Console
 from rich.table import Table
 
 from stvsr.core.errors import StvsrError
+from stvsr.core.terminal import output
 
 INSTALL = "pip install -c constraints.txt -e '.[all]'"
 FREE_BYTES_WANTED = 2 * 1024**3
@@ -69,11 +69,12 @@ def print_diagnosis(project: Path, params: Path | None = None) -> None:
     for finding in findings:
         mark = "ok" if finding.fit else "--"
         table.add_row(mark, finding.subject, finding.found, finding.needed_for)
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = output(width=110)
     console.print(table)
     for finding in findings:
         if not finding.fit and finding.remedy:
-            console.print(f"{finding.subject}: {finding.remedy}", markup=False, soft_wrap=True)
+            for line in finding.remedy.splitlines():
+                console.print(f"{finding.subject}: {line}", soft_wrap=True)
 
 
 def _python(_: Path) -> Finding:

@@ -1,18 +1,15 @@
-"""params.yaml -> Params: every number a run can change, typed. The only reader of YAML."""
+"""params.yaml -> Params: every number a run can change, typed."""
 
 import difflib
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import YAMLError
-
-from stvsr.core.config import Config, Field, ValidationError
+from stvsr.core.config import Config, Field, ValidationError, model_validator
 from stvsr.core.errors import ParamsError
+from stvsr.core.yaml import read_yaml
 from stvsr.data.index.build import IndexConfig
 from stvsr.data.loading.loader import LoaderConfig
 from stvsr.data.shards.degrade import DegradationConfig
@@ -22,7 +19,13 @@ from stvsr.evaluation.config import EvaluateConfig
 from stvsr.models import MODEL_NAMES, ModelConfig, entry_of
 from stvsr.models.stdan.config import StdanConfig
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
-from stvsr.training.config import TrainConfig
+from stvsr.training.config import LONGEST, TrainConfig
+
+SHOWN_FAULTS = 20
+"""Faults that a refusal lists; the others are counted."""
+
+SHOWN_LETTERS = 200
+"""Letters of a wrong value that a refusal shows."""
 
 
 class TuneConfig(Config):
@@ -31,24 +34,33 @@ class TuneConfig(Config):
     It is here and not in `stvsr.launch`, its owner, which is above this file.
     """
 
-    trials: int = Field(default=6, ge=1)
+    trials: int = Field(default=6, ge=1, le=10_000)
     """Trials to start."""
-    concurrent: int = Field(default=1, ge=1)
+    concurrent: int = Field(default=1, ge=1, le=4096)
     """Trials that train at the same time; each needs `train.workers` workers."""
-    steps: int = Field(default=60, ge=1)
+    steps: int = Field(default=60, ge=1, le=LONGEST)
     """Steps of a trial that is not stopped early."""
-    grace_steps: int = Field(default=20, ge=1)
+    grace_steps: int = Field(default=20, ge=1, le=LONGEST)
     """Steps before ASHA may stop a trial."""
-    reduction_factor: int = Field(default=3, ge=2)
+    reduction_factor: int = Field(default=3, ge=2, le=1000)
     """ASHA keeps one in this many trials at each rung."""
-    report_every: int = Field(default=20, ge=1)
+    report_every: int = Field(default=20, ge=1, le=LONGEST)
     """Steps between two validations that ASHA sees."""
-    k: tuple[int, ...] = Field(default=(1, 3, 5), min_length=1)
+    k: tuple[Literal[1, 3, 5], ...] = Field(default=(1, 3, 5), min_length=1, max_length=3)
     """Kernel sides of the deformable attention to try; T is drawn from 1..k²."""
-    learning_rate_min: float = Field(default=1e-4, gt=0)
+    learning_rate_min: float = Field(default=1e-4, gt=0, le=1)
     """Smallest learning rate to try; drawn on a logarithmic scale."""
-    learning_rate_max: float = Field(default=2e-3, gt=0)
+    learning_rate_max: float = Field(default=2e-3, gt=0, le=1)
     """Largest learning rate to try."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "TuneConfig":
+        if self.learning_rate_min > self.learning_rate_max:
+            raise ValueError(
+                f"learning_rate_min is {self.learning_rate_min:g}, above learning_rate_max "
+                f"{self.learning_rate_max:g}; lower the one or raise the other"
+            )
+        return self
 
 
 class Params(Config):
@@ -88,24 +100,17 @@ def load_params(path: Path) -> Params:
             of range; the text has one line per fault: key, found, allowed, nearest valid key.
     """
     try:
-        raw = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        raw = read_yaml(path)
     except FileNotFoundError:
         raise ParamsError(
             f"{path}: no such file; run this in the project's folder, or name one with --params"
         ) from None
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read ({error.strerror})") from None
-    except DuplicateKeyError as error:
-        found = re.search(r'found duplicate key "([^"]*)"', str(error))
-        key = found[1] if found else "?"
-        raise ParamsError(f"{path}: the key {key!r} is there twice; remove one of them") from None
-    except (YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise ParamsError(f"{path}: not valid YAML: nested too deeply") from None
     if not isinstance(raw, dict):
+        found = "nothing" if raw is None else f"a {type(raw).__name__}"
         raise ParamsError(
-            f"{path}: found {type(raw).__name__}; allowed: a mapping with the sections "
+            f"{path}: found {found}; allowed: a mapping with the sections "
             f"{', '.join(_keys(Params))}"
         )
     return parse_params(raw, str(path))
@@ -114,10 +119,12 @@ def load_params(path: Path) -> Params:
 def parse_params(raw: Mapping[str, Any], where: str) -> Params:
     """Check a mapping as `load_params` does; `where` opens each line of a refusal."""
     try:
-        params = Params.model_validate_json(json.dumps(_with_recipe(raw), default=str))
+        params = Params.model_validate_json(json.dumps(_with_recipe(raw)))
     except ValidationError as refusal:
-        lines = [f"{where}: {_explain(dict(error), raw)}" for error in refusal.errors()]
-        raise ParamsError("\n".join(dict.fromkeys(lines))) from None
+        lines = list(dict.fromkeys(_explain(dict(error), raw) for error in refusal.errors()))
+        if len(lines) > SHOWN_FAULTS:
+            lines = [*lines[:SHOWN_FAULTS], f"{len(lines) - SHOWN_FAULTS} more faults"]
+        raise ParamsError([f"{where}: {line}" for line in lines]) from None
     _check_recipe(params, where)
     return params
 
@@ -127,7 +134,7 @@ def _with_recipe(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
     A section `train` that names no recipe has that of the model's preset.
     """
-    model, train = raw.get("model") or {}, raw.get("train") or {}
+    model, train = ({} if raw.get(name) is None else raw[name] for name in ("model", "train"))
     if not isinstance(model, Mapping) or not isinstance(train, Mapping):
         return raw
     given = {
@@ -167,7 +174,10 @@ def _explain(error: Mapping[str, Any], raw: Mapping[str, Any]) -> str:
         if named and named[1] in _keys(_section(path)):
             return f"{key}.{named[1]}: {message.removeprefix(f'{named[1]}: ')}"
         return f"{key}: {message}"
-    return f"{key}: found {error['input']!r}; allowed: {message.removeprefix('should be ')}"
+    found = repr(error["input"])
+    if len(found) > SHOWN_LETTERS:
+        found = f"{found[:SHOWN_LETTERS]}…"
+    return f"{key}: found {found}; allowed: {message.removeprefix('should be ')}"
 
 
 def _path(location: tuple[int | str, ...], raw: Mapping[str, Any]) -> list[str]:

@@ -1,12 +1,11 @@
 """`stvsr summary`: report, scores and registered version of the last run."""
 
-import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from stvsr.core.errors import StvsrError
+from stvsr.core.terminal import output
 from stvsr.evaluation.scores import Comparison, GroupScores, Quality, read_scores
 from stvsr.tracking.registry import read_registration
 
@@ -24,18 +23,17 @@ def print_summary(project: Path) -> None:
         raise StvsrError(f"{report}: no such file; run `dvc repro` first")
     scores = read_scores(project / "evaluation")
     registered = read_registration(project / "registration")
-    console = Console(width=None if sys.stdout.isatty() else 100)
+    console = output(width=100)
     for name, group in scores.groups.items():
         if name == "all" or len(scores.groups) > 2:
             console.print(_table(name, group))
-    console.print(f"report      {report.resolve()}", markup=False, soft_wrap=True)
+    console.print(f"report      {report.resolve()}", soft_wrap=True)
     console.print(
         f"registered  {registered.name} version {registered.version}, "
         f"models:/{registered.name}@{registered.alias}",
-        markup=False,
         soft_wrap=True,
     )
-    console.print(f"load it     {registered.load_line}", markup=False, soft_wrap=True)
+    console.print(f"load it     {registered.load_line}", soft_wrap=True)
 
 
 def _table(name: str, group: GroupScores) -> Table:

@@ -15,8 +15,9 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
 from pipelines.dvc_cli import repro
-from pipelines.overrides import Value
 from stvsr.core.errors import StvsrError
+from stvsr.core.escape import markdown
+from stvsr.core.yaml import Value
 
 
 def given(parameters: Mapping[str, Value | None]) -> dict[str, Value]:
@@ -80,14 +81,16 @@ def show_results(key: str, title: str, files: Sequence[Path]) -> None:
         title: its heading.
         files: JSON files, one table each.
     """
-    tables = [_table(file) for file in files if file.exists()]
+    tables = [results_table(file) for file in files if file.exists()]
     if tables:
         create_markdown_artifact(markdown="\n".join([f"# {title}", *tables]), key=key)
 
 
-def _table(file: Path) -> str:
-    rows = [f"| {name} | {value} |" for name, value in _leaves(json.loads(file.read_bytes()))]
-    return "\n".join(["", f"## {file.parent.name}", "", "| | |", "|---|---|", *rows])
+def results_table(file: Path) -> str:
+    """A Markdown table of the values in a JSON file, below the name of its folder."""
+    leaves = _leaves(json.loads(file.read_bytes()))
+    rows = [f"| {markdown(name)} | {markdown(value)} |" for name, value in leaves]
+    return "\n".join(["", f"## {markdown(file.parent.name)}", "", "| | |", "|---|---|", *rows])
 
 
 def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
@@ -102,4 +105,4 @@ def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
         case float():
             yield " ".join(path), f"{tree:.4g}"
         case _:
-            yield " ".join(path), str(tree).replace("|", "\\|").replace("\n", " ")
+            yield " ".join(path), str(tree)

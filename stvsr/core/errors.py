@@ -1,5 +1,9 @@
 """The errors a user can meet: each names the fault, what was found and allowed, and a remedy."""
 
+from collections.abc import Sequence
+
+from stvsr.core.escape import one_line
+
 RESUME = "run the same command again to resume"
 """The remedy of every error whose command resumes."""
 
@@ -11,19 +15,26 @@ class StvsrError(Exception):
     """Base of every error that is the user's to act on; the command line prints it as one line.
 
     Attributes:
-        text: what is wrong.
+        text: what is wrong, one line; or one for each of several faults. Line ends and control
+            characters of names in it are escaped.
         remedy: what to do; may be empty, or part of `text`.
         resumable: whether the same command, given again, resumes what this error ended.
     """
 
-    def __init__(self, text: str, *, remedy: str = "", resumable: bool = False) -> None:
-        self.text = text
-        self.remedy = remedy
+    def __init__(
+        self, text: str | Sequence[str], *, remedy: str = "", resumable: bool = False
+    ) -> None:
+        lines = [text] if isinstance(text, str) else text
+        self.text = "\n".join(map(one_line, lines))
+        self.remedy = one_line(remedy)
         self.resumable = resumable
         super().__init__(self.message())
 
+    def __str__(self) -> str:
+        return self.message()
+
     def message(self, *, fresh: bool = False) -> str:
-        """Text and remedies in one line.
+        """Text and remedies.
 
         Args:
             fresh: whether the command had `--fresh`, with which it would not resume.
@@ -69,7 +80,12 @@ class LeaveAtOnceError(TrainingError):
     """
 
     def __init__(
-        self, text: str, status: int = 1, *, remedy: str = "", resumable: bool = True
+        self,
+        text: str | Sequence[str],
+        status: int = 1,
+        *,
+        remedy: str = "",
+        resumable: bool = True,
     ) -> None:
         self.status = status
         super().__init__(text, remedy=remedy, resumable=resumable)

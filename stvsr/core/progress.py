@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from stvsr.core.escape import one_line
+from stvsr.core.terminal import PlainConsole
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +37,10 @@ def progress(iterable: Iterable[Item], total: int, what: str, *, done: int = 0) 
 
 
 def _with_bar(iterable: Iterable[Item], total: int, what: str, done: int) -> Iterator[Item]:
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        yield from bar.track(iterable, total=total, completed=done)
+    described = TextColumn("{task.description}", markup=False)
+    columns = (described, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=PlainConsole(stderr=True)) as bar:
+        yield from bar.track(iterable, total, done, description=one_line(what))
 
 
 def _with_log(iterable: Iterable[Item], total: int, what: str, done: int) -> Iterator[Item]:

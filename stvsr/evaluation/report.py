@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from stvsr.core.errors import SourceError
+from stvsr.core.escape import one_line
 from stvsr.core.files import write_text_whole
 from stvsr.evaluation.chart import Series, line_chart
 from stvsr.evaluation.pictures import PANELS
@@ -68,9 +69,15 @@ def _template() -> Template:
         autoescape=True,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
+        finalize=_in_one_line,
     )
     environment.filters |= {"number": _shown, "direction": _direction}
     return environment.get_template("report.html.j2")
+
+
+def _in_one_line(value: object) -> object:
+    """A text from outside without control characters; our own markup as it is."""
+    return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _picture(path: Path) -> str:

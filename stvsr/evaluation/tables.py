@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 
+from stvsr.core.escape import csv_cell
 from stvsr.evaluation.scores import FrameScore, by_clip, compare
 
 Row = dict[str, str | int | float | None]
@@ -79,5 +80,5 @@ def _to_csv(rows: Iterable[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(listed[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(listed)
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in listed)
     return text.getvalue()

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from stvsr.core.escape import one_line
+from stvsr.core.terminal import PlainConsole
 
 
 class Follower:
@@ -22,9 +24,9 @@ class Follower:
 
     def look(self) -> None:
         """Print new whole lines of the log and move the bar."""
-        for line in self._new_lines():
+        for line in map(one_line, self._new_lines()):
             if self._bar:
-                self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                self._bar.console.print(line, highlight=False, soft_wrap=True)
             else:
                 sys.stderr.write(f"{line}\n")
                 sys.stderr.flush()
@@ -58,7 +60,7 @@ def following(log: Path, history: Path, steps: int) -> Iterator[Follower]:
         follower.look()
         return
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=PlainConsole(stderr=True)) as bar:
         follower = Follower(log, history, steps, bar)
         yield follower
         follower.look()

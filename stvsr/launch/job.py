@@ -140,12 +140,15 @@ def run_name(params: Params, lineage: Lineage) -> str:
 def git_commit(project: Path) -> str:
     """The commit that is checked out, "-dirty" appended where files differ from it; "" if unknown.
 
-    STVSR_GIT_COMMIT says it where there is no repository, as inside a Ray job.
+    It is unknown too where the repository has no file in `project`, as in an archive unpacked below
+    another project. STVSR_GIT_COMMIT says it where there is no repository, as inside a Ray job.
     """
     told = os.environ.get("STVSR_GIT_COMMIT", "")
     if told:
         return told if re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", told) else ""
     try:
+        if not _git(project, "ls-files"):
+            return ""
         commit = _git(project, "rev-parse", "HEAD")
         changed = _git(project, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):

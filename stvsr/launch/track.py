@@ -89,7 +89,7 @@ def sync_runs(runs: Path, uri: str) -> None:
         except BusyError:
             logger.info("%s: is training now and uploads by itself", folder)
     if damaged:
-        raise CheckpointError("\n".join(damaged))
+        raise CheckpointError(damaged)
 
 
 def sync_run(run: RunFolder, uri: str) -> None:

@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import shutil
-import sys
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -20,11 +19,11 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
-from rich.console import Console
 from rich.table import Table
 
 from stvsr.core.errors import ParamsError, TrainingError
 from stvsr.core.files import only_writer, whole_folder
+from stvsr.core.terminal import output
 from stvsr.data.shards.storage import Address
 from stvsr.launch.cluster import cluster, free_cores, worker_resources
 from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code
@@ -315,12 +314,12 @@ def _print(table: pd.DataFrame, best: Mapping[str, Any], out: Path) -> None:
         shown.add_column(name)
     for row in table.itertuples(index=False):
         shown.add_row(*map(_cell, row))
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = output(width=120)
     console.print(shown)
     sections = {"k": "model", "T_top": "model", "learning_rate": "train"}
     setting = " ".join(f"-S {sections[name]}.{name}={best[name]}" for name in SEARCHED)
-    console.print(f"kept in     {out / 'table.csv'}", markup=False, soft_wrap=True)
-    console.print(f"train it    dvc exp run {setting}", markup=False, soft_wrap=True)
+    console.print(f"kept in     {out / 'table.csv'}", soft_wrap=True)
+    console.print(f"train it    dvc exp run {setting}", soft_wrap=True)
 
 
 def _cell(value: object) -> str:

@@ -14,6 +14,9 @@ from stvsr.core.config import Config
 from stvsr.core.errors import InputError
 from stvsr.models.layers.naming import Rule
 
+LARGEST_STACK = 500_000_000
+"""Weights at most of all repeated blocks of a network: 2 GB, sixty times the published networks."""
+
 
 class BaseModelConfig(Config):
     """The fields that every model's configuration has."""
@@ -22,6 +25,22 @@ class BaseModelConfig(Config):
     """Name of the model."""
     preset: str
     """Where the other fields' defaults come from."""
+
+    def refuse_large_stack(self, weights: int, *fields: str) -> None:
+        """Refuse fields that are allowed one by one, and whose product is not.
+
+        Args:
+            weights: of all repeated blocks together.
+            fields: names of those that multiply.
+
+        Raises:
+            ValueError: there are more than `LARGEST_STACK`.
+        """
+        if weights > LARGEST_STACK:
+            found = ", ".join(f"{name} = {getattr(self, name)}" for name in fields)
+            raise ValueError(
+                f"{found} make {weights:,} weights; allowed: {LARGEST_STACK:,}; lower one of them"
+            )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,12 @@ from stvsr.losses import Reduction
 CROP_MULTIPLE = 8
 """A crop's side is a multiple of this, the window of the networks' attention, in LR pixels."""
 
+LONGEST = 1_000_000_000
+"""Steps of a run or an interval at most."""
+
+LARGEST_PART = 1 << 24
+"""LR pixels at most of the clips that a worker has in memory at a time, per frame."""
+
 NOT_DECIDING = frozenset(
     {
         "recipe",
@@ -36,21 +42,21 @@ class TrainConfig(Config):
     """Where fields start from: `small`, minutes on a laptop, or the name of a model, whose
     published run it is. Left out of params.yaml it follows `model`: its name for the preset
     `published`, else `small`."""
-    steps: int = Field(default=300, ge=1)
+    steps: int = Field(default=300, ge=1, le=LONGEST)
     """Optimizer steps of the whole run."""
-    batch_size: int = Field(default=4, ge=1)
+    batch_size: int = Field(default=4, ge=1, le=65536)
     """Clips per step, over all workers and accumulations together."""
-    crop: int = Field(default=32, ge=CROP_MULTIPLE)
+    crop: int = Field(default=32, ge=CROP_MULTIPLE, le=1024)
     """Side of the square crop in LR pixels, a multiple of 8; HR is 4 times that."""
-    accumulation: int = Field(default=1, ge=1)
+    accumulation: int = Field(default=1, ge=1, le=65536)
     """Parts a worker's clips are split into, one after the other: less memory, same step."""
-    learning_rate: float = Field(default=8e-4, gt=0)
+    learning_rate: float = Field(default=8e-4, gt=0, le=1)
     """Adam's learning rate at the top of the cosine."""
-    min_learning_rate: float = Field(default=1e-7, ge=0)
+    min_learning_rate: float = Field(default=1e-7, ge=0, le=1)
     """Learning rate at the bottom of the cosine."""
-    restart_every: int = Field(default=0, ge=0)
+    restart_every: int = Field(default=0, ge=0, le=LONGEST)
     """Steps from one top of the cosine to the next; 0: one curve over all steps."""
-    warmup_steps: int = Field(default=10, ge=0)
+    warmup_steps: int = Field(default=10, ge=0, le=LONGEST)
     """Steps over which the learning rate rises linearly at first; 0: none."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Adam's decay of the gradient's mean."""
@@ -58,7 +64,7 @@ class TrainConfig(Config):
     """Adam's decay of the squared gradient's mean."""
     loss_reduction: Reduction = "mean"
     """Charbonnier averaged ("mean": the step does not depend on the batch's split) or "sum"."""
-    clip_norm: float = Field(default=1.0, ge=0)
+    clip_norm: float = Field(default=1.0, ge=0, le=1e9)
     """Largest L2 norm of the gradient over all parameters, longer ones are cut; 0: no limit."""
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
     """Decay per step of the weights' moving average, which is then what is validated and
@@ -69,23 +75,23 @@ class TrainConfig(Config):
     """Keep the convolutions' weights channels last in memory (faster on some GPUs)."""
     compile: bool = False
     """Compile the network with torch.compile first (needs a C++ compiler on a CPU)."""
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=4096)
     """Processes that train together, one per GPU; they share `batch_size`."""
-    min_workers: int | None = Field(default=None, ge=1)
+    min_workers: int | None = Field(default=None, ge=1, le=4096)
     """Go on with as few workers as these while nodes are missing, and with more when they are
     back; each number up to `workers` must divide `batch_size`. null: wait for all workers."""
-    log_every: int = Field(default=10, ge=1)
+    log_every: int = Field(default=10, ge=1, le=LONGEST)
     """Steps between two lines in the log and the history."""
-    checkpoint_every: int = Field(default=50, ge=1)
+    checkpoint_every: int = Field(default=50, ge=1, le=LONGEST)
     """Steps between two checkpoints; a killed run repeats at most this many. A validation is
     followed by one too, so that the best one is kept."""
-    validate_every: int = Field(default=100, ge=0)
+    validate_every: int = Field(default=100, ge=0, le=LONGEST)
     """Steps between two validations; the last step is always validated; 0: never any."""
-    validate_clips: int = Field(default=6, ge=1)
+    validate_clips: int = Field(default=6, ge=1, le=1_000_000)
     """Clips of the test shards that a validation scores."""
-    keep_checkpoints: int = Field(default=2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1, le=10_000)
     """Newest checkpoints to keep, besides the one with the best validation."""
-    nonfinite_limit: int = Field(default=10, ge=1)
+    nonfinite_limit: int = Field(default=10, ge=1, le=1_000_000)
     """Steps in a row with a loss or gradient that is not finite before the run stops."""
     on_save_failure: Literal["continue", "stop"] = "continue"
     """When a checkpoint cannot be written (full disk): continue with the one before, or stop. The
@@ -119,6 +125,18 @@ class TrainConfig(Config):
             refusal = uneven_split(self.batch_size, workers, self.accumulation)
             if refusal:
                 raise ValueError(refusal)
+        return self
+
+    @model_validator(mode="after")
+    def _batch_fits_in_memory(self) -> "TrainConfig":
+        fewest = self.workers if self.min_workers is None else self.min_workers
+        clips = -(-self.batch_size // (fewest * self.accumulation))
+        if clips * self.crop**2 > LARGEST_PART:
+            raise ValueError(
+                f"batch_size {self.batch_size} with crop {self.crop}, {fewest} workers and "
+                f"{self.accumulation} accumulations: {clips * self.crop**2:,} LR pixels at a time; "
+                f"allowed: {LARGEST_PART:,}; lower batch_size or crop, or raise accumulation"
+            )
         return self
 
     def deciding(self) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipelines.dvc_cli import data_version, repro
-from pipelines.overrides import Value
+from pipelines.source_control import settle_without_git
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
+from stvsr.core.yaml import Value
+from stvsr.launch.job import git_commit
 from tests.support.dvc import (
     PARAMS,
     PROGRAMS,
@@ -55,6 +58,23 @@ def assert_next_run_works(project: Path) -> None:
     done = dvc(project, "repro")
     assert done.returncode == 0, done.stderr
     assert (project / "out" / "count").read_text() == "3"
+
+
+def test_a_project_without_git_runs_and_is_told_how_to_use_git_later(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    shutil.rmtree(project / ".git")
+    for told in (True, False):
+        lines: list[str] = []
+        repro([], {}, project, lines.append)
+        assert any("no git repository: DVC runs without one" in line for line in lines) == told
+    assert (project / "out" / "count").read_text() == "3"
+    assert git_commit(project) == ""
+
+
+def test_a_project_with_git_keeps_it(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    settle_without_git(project)
+    assert not (project / ".dvc" / "config.local").exists()
 
 
 def test_repro_tells_every_line_and_a_second_one_runs_nothing(tmp_path: Path) -> None:

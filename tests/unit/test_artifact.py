@@ -1,4 +1,6 @@
 import json
+import os
+import resource
 
 import pytest
 import torch
@@ -138,3 +140,36 @@ def test_a_pickle_in_place_of_the_weights_is_not_opened(artifact):
 
 def test_weights_are_readable_with_safetensors_alone(artifact, model):
     assert (artifact / "weights.safetensors").read_bytes() == save(model.state_dict())
+
+
+def change_card(artifact, **model):
+    path = artifact / "model.json"
+    written = json.loads(path.read_text())
+    written["model"] |= model
+    path.write_text(json.dumps(written))
+
+
+def test_a_size_of_the_network_beyond_its_bound_is_refused_with_the_bound(artifact):
+    change_card(artifact, channels=10**12)
+    refuses(artifact, "model.json: model.stdan.channels: ", "less than or equal to 512")
+
+
+def test_a_card_of_a_large_network_is_refused_by_the_weights_before_there_is_memory_for_it(
+    artifact,
+):
+    change_card(artifact, channels=512, embedding=512)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refuses(artifact, "weights.safetensors: tensor ", "found float32 (8", "expected float32 (512")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # of 1.9 GB
+
+
+def test_a_weights_file_larger_than_the_cards_network_is_refused_unread(artifact):
+    os.truncate(artifact / "weights.safetensors", 1 << 40)
+    refuses(artifact, "weights.safetensors: found 1099511627776 bytes, expected at most ")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.json"])
+def test_a_pipe_in_place_of_a_file_is_refused_unopened(artifact, name):
+    (artifact / name).unlink()
+    os.mkfifo(artifact / name)
+    refuses(artifact, f"{name}: found no ordinary file")

@@ -110,7 +110,7 @@ def test_a_preset_gives_way_to_what_is_said() -> None:
 
 @pytest.mark.parametrize(("k", "T_top"), [(1, 2), (3, 10), (5, 26)])
 def test_more_points_than_there_are_cannot_be_kept(k: int, T_top: int) -> None:
-    with pytest.raises(ValidationError, match=rf"T_top = {T_top} with k = {k}.*1\.\.{k * k}"):
+    with pytest.raises(ValidationError, match=rf"(?s)T_top.*(1\.\.|equal to ){k * k}"):
         StdanConfig(k=k, T_top=T_top)  # type: ignore[arg-type]
 
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from stvsr.core.config import Config
 from stvsr.core.errors import ParamsError
-from stvsr.params import load_params, parse_params
+from stvsr.models import MODELS
+from stvsr.params import Params, load_params, parse_params
 
 PROJECT = Path(__file__).parents[2]
 
@@ -127,6 +129,112 @@ def test_a_recipe_that_is_not_there_is_refused_with_those_that_are():
         train_of(recipe="sgd")
 
 
-def test_an_unknown_key_is_refused_even_if_it_holds_nothing():
-    with pytest.raises(ParamsError, match=r"train\.600: found an unknown key"):
-        train_of(**{"600": None})
+@pytest.mark.parametrize("section", [*Params.model_fields, "model: {name: zooming_slowmo"])
+def test_an_unknown_key_is_refused_even_if_it_holds_nothing(tmp_path: Path, section: str) -> None:
+    name, _, rest = section.removesuffix("_").partition(": {")
+    if name == "seed":
+        assert refusal(tmp_path, "sed: null")[0].startswith("sed: found an unknown key")
+        return
+    (line,) = refusal(tmp_path, f"{name}: {{{rest}{', ' if rest else ''}xyz: null}}")
+    assert line.startswith(f"{name}.xyz: found an unknown key")
+
+
+@pytest.mark.parametrize("value", ["false", "0", "[]", "''"])
+@pytest.mark.parametrize("section", ["train", "model", "tune"])
+def test_a_section_that_is_no_mapping_is_refused(tmp_path: Path, section: str, value: str) -> None:
+    (line,) = refusal(tmp_path, f"{section}: {value}")
+    assert line.startswith(f"{section}: found ")
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        ("train: {steps: 600,000}", "train: found a key that is no text (0)"),
+        ("train:\n  steps: 600,000", "train.steps: found '600,000'; allowed: a valid integer"),
+        ("train: {compile: no}", "train.compile: found 'no'; allowed: a valid boolean"),
+        ("train:\n  steps: 1:30", "train.steps: found '1:30'; allowed: a valid integer"),
+        ("train: {steps: 2020-01-01}", "train.steps: found a date"),
+        ("train: {learning_rate: .nan}", "train.learning_rate: found nan; allowed: a finite"),
+        ('{"a\\nb": 1}', "a\\nb: found an unknown key"),
+    ],
+)
+def test_what_looks_like_a_number_or_a_boolean_is_refused_in_one_line(
+    tmp_path: Path, text: str, begins: str
+) -> None:
+    (line,) = refusal(tmp_path, text)
+    assert line.startswith(begins)
+
+
+def test_a_merge_key_and_a_leading_zero_are_valid(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("tune:\n  <<: {trials: 2, steps: 5}\n  steps: 7\ntrain: {steps: 010}")
+    params = load_params(file)
+    assert (params.tune.trials, params.tune.steps, params.train.steps) == (2, 7, 10)
+
+
+def test_a_refusal_stays_short(tmp_path: Path) -> None:
+    lines = refusal(tmp_path, "\n".join(f"key_{n}: 1" for n in range(1000)))
+    assert len(lines) == 21
+    assert lines[-1] == "980 more faults"
+    (line,) = refusal(tmp_path, f"train: {{steps: {'x' * 10_000}}}")
+    assert len(line) < 300
+
+
+HUGE = 10**12
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda entry: entry.name)
+def test_every_size_of_a_network_is_bounded_and_its_refusal_names_the_bound(model):
+    integers = [n for n, field in model.config.model_fields.items() if field.annotation is int]
+    assert "channels" in integers
+    for name in integers:
+        with pytest.raises(ParamsError) as refused:
+            parse_params({"model": {"name": model.name, name: HUGE}}, "here")
+        text = str(refused.value)
+        assert text.startswith(f"here: model.{name}: found {HUGE}; allowed: less than or equal to ")
+
+
+def test_every_number_of_a_section_is_bounded():
+    for key, field in Params.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Config):
+            for name, inner in section.model_fields.items():
+                if inner.annotation in (int, float, int | None, float | None):
+                    with pytest.raises(ParamsError, match=rf"{name}: .*less than"):
+                        parse_params({field.alias or key: {name: HUGE}}, "here")
+
+
+@pytest.mark.parametrize(
+    ("section", "fields", "says"),
+    [
+        (
+            "model",
+            {"embedding": 480, "extraction_groups": 32, "blocks_per_group": 32},
+            "model.embedding: embedding = 480, extraction_groups = 32, reconstruction_groups = 6, "
+            "blocks_per_group = 32 make 2,241,331,200 weights; allowed: 500,000,000",
+        ),
+        (
+            "model",
+            {"name": "zooming_slowmo", "channels": 512, "back_blocks": 256},
+            "model.channels: channels = 512, front_blocks = 5, back_blocks = 256 make 1,231,552,512"
+            " weights; allowed: 500,000,000",
+        ),
+        (
+            "train",
+            {"batch_size": 4096, "crop": 1024},
+            "train: batch_size 4096 with crop 1024, 1 workers and 1 accumulations: "
+            "4,294,967,296 LR pixels at a time; allowed: 16,777,216",
+        ),
+        (
+            "tune",
+            {"learning_rate_min": 0.1},
+            "tune.learning_rate_min: learning_rate_min is 0.1, above learning_rate_max 0.002",
+        ),
+        ("tune", {"k": [1, 7]}, "tune.k.1: found 7; allowed: 1, 3 or 5"),
+    ],
+)
+def test_sizes_that_are_too_large_together_are_refused(section, fields, says):
+    with pytest.raises(ParamsError) as refused:
+        parse_params({section: fields}, "here")
+    assert str(refused.value).startswith(f"here: {says}")
+    assert len(str(refused.value).splitlines()) == 1

@@ -135,6 +135,17 @@ def test_what_a_run_is_called_cannot_break_the_page(line: Path) -> None:
     page = report_of(line)
     assert "stdan-<small>" not in page
     assert "stdan-&lt;small&gt;" in page
+    hostile = some_scores().model.model_copy(
+        update={"name": "</title><script>alert(1)</script>\u202e{{ 7 * 7 }}", "git_commit": "\x1b'"}
+    )
+    page = report_of(line, model=hostile, degradation='"><img src=x onerror=alert(1)>')
+    references = References()
+    references.feed(page)
+    assert "script" not in references.tags
+    assert len(references.found) == 4
+    assert "<title>stvsr report: &lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert r"\u202e{{ 7 * 7 }}" in page
+    assert r"\x1b&#39;" in page
 
 
 def test_another_degradation_is_said_on_the_page(line: Path) -> None:

@@ -52,15 +52,15 @@ CLIPS_PER_WORKER = 16
 class IndexConfig(Config):
     """Limits of valid clips, and of the motion classes."""
 
-    smallest_side: int = Field(default=64, ge=16)
+    smallest_side: int = Field(default=64, ge=16, le=16384)
     """Pixels that a frame's width and height must have at least."""
     largest_side: int = Field(default=4096, ge=16, le=16384)
     """Pixels that they may have at most; checked before anything is decoded."""
     black_level: int = Field(default=2, ge=0, le=254)
     """A clip without any value above this (of 0..255) is black and left out."""
-    slow_below: float = Field(default=1.5, gt=0)
+    slow_below: float = Field(default=1.5, gt=0, le=1000)
     """Measured motion below this is slow, in pixels per frame; published lists go first."""
-    fast_from: float = Field(default=5.0, gt=0)
+    fast_from: float = Field(default=5.0, gt=0, le=1000)
     """Measured motion from this on is fast, in pixels per frame."""
 
     @model_validator(mode="after")

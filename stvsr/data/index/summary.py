@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from stvsr.core.config import Config
+from stvsr.core.escape import markdown
 from stvsr.core.files import write_text_whole
 from stvsr.data.clips.layout import MOTIONS, SPLITS, LeftOut, SourceRecord
 from stvsr.data.index.inspection import FLOW_PAIRS, FLOW_WIDTH
@@ -146,7 +147,7 @@ def _markdown(summary: IndexSummary) -> list[str]:
         *_left_out(summary.source.left_out),
         "## Made from",
         "",
-        *(f"- {key}: {value}" for key, value in summary.source.provenance.items()),
+        *(f"- {markdown(k)}: {markdown(v)}" for k, v in summary.source.provenance.items()),
     ]
 
 
@@ -176,7 +177,10 @@ def _bars(title: str, histogram: Histogram) -> list[str]:
 
 def _rejected(rejected: Sequence[Rejected]) -> list[str]:
     lines = [f"## Rejected: {len(rejected)}", ""]
-    lines += [f"- {clip.split} {clip.clip}: {clip.reason}" for clip in rejected[:MOST_LINES]]
+    lines += [
+        f"- {clip.split} {markdown(f'{clip.clip}: {clip.reason}')}"
+        for clip in rejected[:MOST_LINES]
+    ]
     if len(rejected) > MOST_LINES:
         lines += [f"- and {len(rejected) - MOST_LINES} more: see summary.json"]
     return [*lines, ""] if rejected else [*lines[:1], ""]
@@ -186,7 +190,7 @@ def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
     if not left_out:
         return []
     total = sum(item.clips for item in left_out)
-    lines = [f"- {item.what}: {item.why}" for item in left_out[:MOST_LINES]]
+    lines = [f"- {markdown(f'{item.what}: {item.why}')}" for item in left_out[:MOST_LINES]]
     if len(left_out) > MOST_LINES:
         lines += [f"- and {len(left_out) - MOST_LINES} more: see summary.json"]
     return [f"## Left out by the source: {total}", "", *lines, ""]

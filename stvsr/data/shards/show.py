@@ -1,7 +1,6 @@
 """`stvsr shards show`: what a set of shards holds, in numbers and in one picture."""
 
 import io
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from rich.console import Console
 from rich.table import Table
 
 from stvsr.core.files import write_bytes_whole
 from stvsr.core.progress import progress
+from stvsr.core.terminal import output
 from stvsr.data.clips.layout import MOTIONS, spread
 from stvsr.data.shards.format import ClipMeta
 from stvsr.data.shards.read import ShardSet
@@ -55,9 +54,9 @@ def show_set(address: Address, out: Path | None, clips: int) -> None:
         metas = list(progress(each, len(shards), f"reading {shards.address}"))
     path = out or _beside(address)
     write_bytes_whole(path, contact_sheet(shards, metas, clips))
-    console = Console(width=None if sys.stdout.isatty() else 100)
+    console = output(width=100)
     console.print(_table(shards, metas))
-    console.print(f"contact sheet  {path}", markup=False, soft_wrap=True)
+    console.print(f"contact sheet  {path}", soft_wrap=True)
 
 
 def contact_sheet(shards: ShardSet, metas: Sequence[ClipMeta], clips: int) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from stvsr.core.config import ValidationError
 from stvsr.core.errors import ShardError
+from stvsr.core.escape import one_line
 from stvsr.core.workers import available_cores, map_parallel
 from stvsr.data.shards.format import (
     HR_FRAMES,
@@ -72,11 +73,11 @@ def verify_sets(addresses: Sequence[Address]) -> None:
         faults += verified.faults
         if not verified.faults:
             sys.stdout.write(
-                f"{verified.address}: valid, {verified.clips} clips in {verified.shards} shards, "
-                f"{verified.size / 1e6:,.1f} MB\n"
+                f"{one_line(verified.address)}: valid, {verified.clips} clips in "
+                f"{verified.shards} shards, {verified.size / 1e6:,.1f} MB\n"
             )
     if faults:
-        raise ShardError("\n".join(faults))
+        raise ShardError(faults)
 
 
 def verify_set(address: Address, workers: int) -> Verified:

@@ -32,25 +32,25 @@ class StdanConfig(BaseModelConfig):
     """Where the other fields' defaults come from: the paper's network (8,292,843 parameters), or
     one small enough to train on two CPU cores."""
 
-    channels: int = Field(64, ge=8)
+    channels: int = Field(64, ge=8, le=512)
     """Feature channels C; a multiple of `deformable_groups`."""
 
-    embedding: int = Field(72, ge=8)
+    embedding: int = Field(72, ge=8, le=512)
     """Embedding channels E of attention; a multiple of `heads` and of `deformable_groups`."""
 
-    deformable_groups: int = Field(8, ge=1)
+    deformable_groups: int = Field(8, ge=1, le=64)
     """Groups G of channels that share their offsets."""
 
-    heads: int = Field(6, ge=1)
+    heads: int = Field(6, ge=1, le=64)
     """Heads of the window attention."""
 
-    extraction_groups: int = Field(2, ge=1)
+    extraction_groups: int = Field(2, ge=1, le=32)
     """Residual groups of the Swin stage before interpolation."""
 
-    reconstruction_groups: int = Field(6, ge=1)
+    reconstruction_groups: int = Field(6, ge=1, le=32)
     """Residual groups of the Swin stage after aggregation."""
 
-    blocks_per_group: int = Field(6, ge=1)
+    blocks_per_group: int = Field(6, ge=1, le=32)
     """Swin blocks in each residual group, shifted and not shifted in turn."""
 
     interpolation: Literal["long-short", "short"] = "long-short"
@@ -64,7 +64,7 @@ class StdanConfig(BaseModelConfig):
     k: Literal[1, 3, 5] = 3
     """Side of the aggregation's window; k * k points per pixel and frame."""
 
-    T_top: int = Field(2, ge=1)
+    T_top: int = Field(2, ge=1, le=25)
     """Points kept of the k * k, the most relevant ones; for "deformable" aggregation."""
 
     global_skip: bool = False
@@ -94,4 +94,7 @@ class StdanConfig(BaseModelConfig):
                     f"{field} = {getattr(self, field)} is not a multiple of "
                     f"{divisor} = {getattr(self, divisor)}; change one of them"
                 )
+        blocks = (self.extraction_groups + self.reconstruction_groups) * self.blocks_per_group
+        sizes = ("embedding", "extraction_groups", "reconstruction_groups", "blocks_per_group")
+        self.refuse_large_stack(8 * blocks * self.embedding**2, *sizes)
         return self

@@ -29,16 +29,16 @@ class ZoomingSlowMoConfig(BaseModelConfig):
     """Where the other fields' defaults come from: the paper's network (11,102,771 parameters), or
     one small enough to train on two CPU cores."""
 
-    channels: int = Field(64, ge=8)
+    channels: int = Field(64, ge=8, le=512)
     """Feature channels C; a multiple of `deformable_groups`."""
 
-    deformable_groups: int = Field(8, ge=1)
+    deformable_groups: int = Field(8, ge=1, le=64)
     """Groups G of channels that share their offsets."""
 
-    front_blocks: int = Field(5, ge=0)
+    front_blocks: int = Field(5, ge=0, le=256)
     """Residual blocks k1 of the feature extractor."""
 
-    back_blocks: int = Field(40, ge=0)
+    back_blocks: int = Field(40, ge=0, le=256)
     """Residual blocks k2 of the reconstruction."""
 
     interpolation: Literal["deformable", "blending"] = "deformable"
@@ -68,4 +68,7 @@ class ZoomingSlowMoConfig(BaseModelConfig):
                 f"channels = {self.channels} is not a multiple of "
                 f"deformable_groups = {self.deformable_groups}; change one of them"
             )
+        blocks = self.front_blocks + self.back_blocks
+        sizes = ("channels", "front_blocks", "back_blocks")
+        self.refuse_large_stack(18 * blocks * self.channels**2, *sizes)
         return self
