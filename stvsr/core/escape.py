@@ -5,8 +5,8 @@ HTML is not here: Jinja escapes it where the page is written.
 
 import re
 
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~&$])")
-"""Characters that mean something in Markdown, in a table or outside; ! and ( only beside [ ]."""
+_MARKDOWN = re.compile(r"([\\`*\[\]<>#|~&$]|_(?![^\W_])|(?<![^\W_])_)")
+"""What means something in Markdown, in a table or outside; _ inside a word does not."""
 
 _FORMULA = ("=", "+", "-", "@")
 """Beginnings of what a spreadsheet computes."""
