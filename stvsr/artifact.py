@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -148,7 +149,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     """Copy `weights` into `model`, which must have just these names, shapes and types.
 
     Raises:
-        CheckpointError: they differ; the text names the first tensor that does, and both sides.
+        CheckpointError: they differ, or are not finite; the text names the first tensor that is
+            so, and both sides.
     """
     expected = model.state_dict()
     missing = [name for name in expected if name not in weights]
@@ -167,7 +169,23 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
                 f"{source}: tensor {name}: found {_kind(weights[name])}, "
                 f"expected {_kind(tensor)}; {remedy}"
             )
+    check_finite(weights, source)
     model.load_state_dict(dict(weights))
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights of which a value is NaN or infinite.
+
+    Raises:
+        CheckpointError: there is one; the text names the first tensor that has some.
+    """
+    for name, tensor in tensors.items():
+        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+        if bad:
+            raise CheckpointError(
+                f"{source}: tensor {name}: {bad} of its {tensor.numel()} values are NaN or "
+                "infinite, expected finite ones; fetch the file again, or take another"
+            )
 
 
 def _kind(tensor: Tensor) -> str:
