@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -101,6 +102,25 @@ def read_state(database: Path) -> DatabaseState:
     if revision == newest:
         return DatabaseState.CURRENT
     return DatabaseState.OLDER if is_used else DatabaseState.NEW
+
+
+def try_to_write(database: Path) -> None:
+    """Begin a change of a database and give it up; a file is made beside it and removed.
+
+    Raises:
+        sqlite3.Error: the database cannot be changed.
+        OSError: its folder cannot be written.
+    """
+    folder = next(path for path in database.absolute().parents if path.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        error.filename = str(folder)
+        raise
+    if database.exists():
+        with closing(_connect(database)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
 
 
 def _connect(database: Path) -> sqlite3.Connection:

@@ -13,7 +13,13 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
-from stvsr.tracking.database import OTHER_STORE, prepare_database
+from stvsr.tracking.database import (
+    OTHER_STORE,
+    DatabaseState,
+    prepare_database,
+    read_state,
+    try_to_write,
+)
 
 REQUEST_SECONDS = 10
 """Time limit of one request to a server."""
@@ -120,6 +126,27 @@ def open_client(uri: str) -> MlflowClient:
                 f"tracking.uri: found {hide_password(uri)!r} ({_first_line(error)}); allowed: "
                 "sqlite:///FILE, http://HOST:PORT or https://HOST, or null"
             ) from None
+
+
+def try_store(uri: str) -> str:
+    """Use a store as a run would, except that nothing is made, upgraded or changed.
+
+    Returns:
+        What was found, such as "3 experiments".
+
+    Raises:
+        ParamsError: MLflow has no store of that kind.
+        ServiceError: a run could not use it.
+    """
+    with retrying(uri):
+        if uri.startswith(_SQLITE):
+            state = read_state(database_of(uri))
+            try_to_write(database_of(uri))
+            if state is DatabaseState.NEW:
+                return "will be made by the first run"
+            if state is DatabaseState.OLDER:
+                return "of an older MLflow, will be upgraded by the next run"
+        return f"{len(open_client(uri).search_experiments())} experiments"
 
 
 def open_experiment(client: MlflowClient, name: str) -> str:
