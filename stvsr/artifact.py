@@ -162,9 +162,11 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     """Copy `weights` into `model`, which must have just these names, shapes and types.
 
     Raises:
-        CheckpointError: they differ; the text names the first tensor that does, and both sides.
+        CheckpointError: they differ, or are not finite; the text names the first tensor that is
+            so, and both sides.
     """
     compare_weights(model.state_dict(), weights, source)
+    check_finite(weights, source)
     model.load_state_dict(dict(weights))
 
 
@@ -196,6 +198,21 @@ def compare_weights(
             raise CheckpointError(
                 f"{source}: tensor {name}: found {_kind(weights[name])}, "
                 f"expected {_kind(tensor)}; {remedy}"
+            )
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights of which a value is NaN or infinite.
+
+    Raises:
+        CheckpointError: there is one; the text names the first tensor that has some.
+    """
+    for name, tensor in tensors.items():
+        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+        if bad:
+            raise CheckpointError(
+                f"{source}: tensor {name}: {bad} of its {tensor.numel()} values are NaN or "
+                "infinite, expected finite ones; fetch the file again, or take another"
             )
 
 

@@ -3,16 +3,15 @@
 import importlib.metadata
 import os
 import platform
-import re
 import shutil
-import sqlite3
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import urlopen
+from urllib.parse import urlsplit
 
 from rich.table import Table
 
@@ -22,6 +21,7 @@ from stvsr.core.terminal import output
 INSTALL = "pip install -c constraints.txt -e '.[all]'"
 FREE_BYTES_WANTED = 2 * 1024**3
 PROBE_SECONDS = 120
+CONNECT_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def diagnose(project: Path, params: Path | None = None) -> list[Finding]:
         project: the project's folder.
         params: its parameters, as the verbs read them; default: params.yaml in it.
     """
-    uri, of_params = _tracking_uri(project, params or project / "params.yaml")
+    uri, of_params = _parameters(params or project / "params.yaml")
     probes: list[Callable[[Path], Finding]] = [
         _python,
         _torch,
@@ -50,11 +50,13 @@ def diagnose(project: Path, params: Path | None = None) -> list[Finding]:
         _dali,
         _ray,
         lambda _: of_params,
-        lambda _: _mlflow_store(uri),
+        lambda _: _mlflow_store(uri, project),
+        _git,
         _dvc,
         _prefect,
         _codecs,
         _memory,
+        _folders,
         _disk,
     ]
     return [probe(project) for probe in probes]
@@ -90,13 +92,14 @@ def _torch(_: Path) -> Finding:
 def _gpu(_: Path) -> Finding:
     code = (
         "import torch; print(', '.join(torch.cuda.get_device_name(i)"
-        " for i in range(torch.cuda.device_count())) or 'none')"
+        " for i in range(torch.cuda.device_count())"
+        " if torch.ones(2, device=f'cuda:{i}').sum() == 2) or 'none')"
     )
     found = _run(code)
     return Finding(
         "GPU",
         found not in (None, "none"),
-        found or "torch does not load",
+        found or "torch does not load, or computes nothing there",
         "the published preset; the small one trains without",
         "the small preset trains on a CPU; for a GPU install torch's CUDA build",
     )
@@ -115,70 +118,83 @@ def _dali(_: Path) -> Finding:
 def _ray(_: Path) -> Finding:
     finding = _package("Ray", "ray", "import ray.train, ray.tune", "train, tune")
     address = os.environ.get("RAY_ADDRESS")
-    where = f"cluster {address}" if address else "a local cluster at each run"
+    where, fault = f"cluster {address}" if address else "a local cluster at each run", ""
+    if address and (fault := _connection_fault(address)):
+        where += f" does not answer ({fault})"
     return Finding(
-        finding.subject, finding.fit, f"{finding.found}, {where}", finding.needed_for, INSTALL
+        finding.subject,
+        finding.fit and not fault,
+        f"{finding.found}, {where}",
+        finding.needed_for,
+        f"start the cluster at {address}, or unset RAY_ADDRESS" if fault else INSTALL,
     )
 
 
-def _tracking_uri(project: Path, params: Path) -> tuple[str, Finding]:
-    """The MLflow store that the verbs would use, and what the parameters are like."""
-    named, fit, found, remedy = None, True, f"{params}: valid", ""
+def _connection_fault(address: str) -> str:
+    """The reason why nothing answers at HOST:PORT; empty where something does, or no port is."""
+    place = urlsplit(f"//{address.rpartition('://')[2]}")
+    try:
+        if place.hostname and place.port:
+            socket.create_connection((place.hostname, place.port), CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def _parameters(params: Path) -> tuple[str | None, Finding]:
+    """The MLflow store that the parameters name, and what they are like."""
+    uri, fit, found, remedy = None, True, f"{params}: valid", ""
     try:
         from stvsr.params import load_params
 
-        named = load_params(params).tracking.uri
+        uri = load_params(params).tracking.uri
     except StvsrError as error:
         fit, remedy = False, str(error)
         found = "no such file" if not params.exists() else "refused"
     except ImportError as error:
         fit, found, remedy = False, f"cannot be read without {error.name}", INSTALL
-    uri = named or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project / 'mlflow.db'}"
     return uri, Finding("Parameters", fit, found, "everything", remedy)
 
 
-def _mlflow_store(uri: str) -> Finding:
-    shown = re.sub(r"//[^/@]*@", "//", uri)
-    remedy = f"start the server at {shown}, or change tracking.uri or MLFLOW_TRACKING_URI"
-    if urlparse(uri).scheme in ("http", "https"):
-        try:
-            with urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
-                fit, state = answer.status == 200, f"answers {answer.status}"
-        except OSError as error:
-            fit, state = False, f"does not answer ({error})"
-        return Finding("MLflow store", fit, f"{shown} {state}", "train, register, tune", remedy)
-    database = Path(uri.removeprefix("sqlite:///"))
-    if not database.exists():
-        fit, state = True, "will be made by the first run"
-    else:
-        fit, state = _reads_as_sqlite(database)
-        remedy = f"move {database} away; the next run makes a new one"
-    package = _version("mlflow")
+def _mlflow_store(named: str | None, project: Path) -> Finding:
+    """The store that the verbs would use, used."""
+    subject, needed_for = "MLflow store", "train, register, tune"
+    try:
+        from stvsr.tracking.store import hide_password, resolve_uri, try_store
+    except ImportError as error:
+        return Finding(subject, False, f"{error.name} not installed", needed_for, INSTALL)
+    uri = resolve_uri(named, project)
+    found = f"{hide_password(uri)}, mlflow {_version('mlflow')}"
+    try:
+        return Finding(subject, True, f"{found}: {try_store(uri)}", needed_for)
+    except StvsrError as error:
+        return Finding(subject, False, f"{found}: cannot be used", needed_for, str(error))
+
+
+def _git(project: Path) -> Finding:
+    found, fault = _said_by("git", "-C", str(project), "log", "-1", "--format=commit %h")
     return Finding(
-        "MLflow store",
-        fit and package is not None,
-        f"{shown} ({state}), mlflow {package or 'not installed'}",
-        "train, register, tune",
-        remedy if package else INSTALL,
+        "Git",
+        not fault,
+        fault or found,
+        "dvc repro; the commit in cards and versions",
+        "commit the project (git init, git add, git commit); training, evaluation and "
+        "registration work without, and name no commit",
     )
 
 
-def _reads_as_sqlite(database: Path) -> tuple[bool, str]:
-    try:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-            (count,) = connection.execute("select count(*) from runs").fetchone()
-        return True, f"{count} runs"
-    except sqlite3.Error as error:
-        return False, f"cannot be read: {error}"
-
-
 def _dvc(project: Path) -> Finding:
+    """DVC's list of the project's stages, which it makes in a Git repository or with no_scm."""
     finding = _package("DVC", "dvc", None, "dvc repro, flows")
-    in_project = (project / "dvc.yaml").is_file() and (project / ".dvc").is_dir()
-    state = "project found" if in_project else "no DVC project here"
     remedy = INSTALL if not finding.fit else "run this in the project's folder"
+    state, fault = "no DVC project here", "none"
+    if finding.fit and (project / "dvc.yaml").is_file() and (project / ".dvc").is_dir():
+        python = (sys.executable, "-m", "dvc", "--cd", str(project))
+        listed, fault = _said_by(*python, "stage", "list", "--names-only")
+        state = f"{len(listed.splitlines())} stages" if not fault else f"no stage: {fault}"
+        remedy = "see Git above, or `dvc config core.no_scm true`" if fault else remedy
     return Finding(
-        "DVC", finding.fit and in_project, f"{finding.found}, {state}", finding.needed_for, remedy
+        "DVC", finding.fit and not fault, f"{finding.found}, {state}", finding.needed_for, remedy
     )
 
 
@@ -188,14 +204,15 @@ def _prefect(_: Path) -> Finding:
 
 def _codecs(_: Path) -> Finding:
     code = (
-        "import av; print(', '.join(c for c in ('h264', 'hevc', 'vp9', 'av1', 'mpeg4')"
-        " if c in av.codecs_available))"
+        "import av, contextlib\nfor name in ('h264', 'hevc', 'vp9', 'av1', 'mpeg4'):\n"
+        "  with contextlib.suppress(Exception):\n"
+        "    av.CodecContext.create(name, 'r').open()\n    print(name)"
     )
     found = _run(code)
     return Finding(
         "Video codecs",
         found is not None and "h264" in found,
-        f"PyAV {_version('av')}: {found}" if found else "PyAV does not load",
+        f"PyAV {_version('av')}: {', '.join(found.split())}" if found else "PyAV does not load",
         "source.kind=videos",
         INSTALL,
     )
@@ -212,14 +229,48 @@ def _memory(_: Path) -> Finding:
     )
 
 
+def _folders(_: Path) -> Finding:
+    """The folders besides the project's in which libraries keep their files."""
+    needed_for = "train, tune, serve"
+    try:
+        home = Path.home()
+        folders = (home, Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache"))
+        temporary = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+    except (RuntimeError, OSError) as error:
+        return Finding("Home", False, str(error), needed_for, "set HOME and TMPDIR to folders")
+    faults = {fault for folder in (*folders, temporary) if (fault := _write_fault(folder))}
+    return Finding(
+        "Home",
+        not faults,
+        "; ".join(sorted(faults)) or f"{home} and {temporary} can be written",
+        needed_for,
+        "set HOME (or XDG_CACHE_HOME, TMPDIR, RAY_TMPDIR) to a folder that can be written",
+    )
+
+
+def _write_fault(folder: Path) -> str:
+    """Write and remove a file in a folder, or where it would be made; the fault, or nothing."""
+    there = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=there) as file:
+            file.write(b"stvsr doctor")
+            file.flush()
+    except OSError as error:
+        return f"{there} cannot be written ({error.strerror})"
+    return ""
+
+
 def _disk(project: Path) -> Finding:
     free = shutil.disk_usage(project).free
+    fault = _write_fault(project)
     return Finding(
         "Disk",
-        free >= FREE_BYTES_WANTED,
-        f"{free / 1024**3:.1f} GiB free in {project.resolve()}",
+        free >= FREE_BYTES_WANTED and not fault,
+        fault or f"{free / 1024**3:.1f} GiB free in {project.resolve()}",
         "everything",
-        f"free some space: {FREE_BYTES_WANTED / 1024**3:.0f} GiB are wanted for the sample",
+        "make the project's folder writable for this user"
+        if fault
+        else f"free some space: {FREE_BYTES_WANTED / 1024**3:.0f} GiB are wanted for the sample",
     )
 
 
@@ -251,3 +302,13 @@ def _run(code: str) -> str | None:
     except subprocess.TimeoutExpired:
         return None
     return run.stdout.strip() if run.returncode == 0 else None
+
+
+def _said_by(*command: str) -> tuple[str, str]:
+    """A command's output, and the last line of its complaint where it fails."""
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", f"{command[0]} does not run ({error})"
+    complaint = (run.stderr.strip() or f"exit status {run.returncode}").splitlines()[-1]
+    return run.stdout.strip(), complaint if run.returncode else ""

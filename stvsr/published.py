@@ -1,12 +1,12 @@
 """Published checkpoints, in and out: the papers' parameter names on one side, ours on the other.
 
-A checkpoint is a file of `torch.save` that holds a mapping from names to tensors. It is read
-without running anything it brings along.
+A checkpoint is a file of `torch.save` or safetensors that holds a mapping from names to tensors,
+alone or beside a training's state, in any floating type, with or without a wrapper's prefix.
 """
 
 import io
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import stvsr
-from stvsr.artifact import Card, load_artifact, save_artifact
+from stvsr.artifact import Card, check_finite, load_artifact, save_artifact
+from stvsr.checkpoint_file import SAVE_ALONE, read_checkpoint, shown
 from stvsr.core.errors import CheckpointError
 from stvsr.core.files import write_bytes_whole
 from stvsr.models import MODELS, ModelConfig, ModelEntry, build_model
@@ -23,9 +24,26 @@ from stvsr.models.layers.naming import published_name
 LISTED = 10
 """Names of each kind of fault that a refusal lists."""
 
-WRAPPER = "module."
-"""Prefix that data-parallel training puts before every name."""
+COMPILED = "_orig_mod."
+"""Part that `torch.compile` puts into a name, before that of each compiled module."""
 
+PREFERRED = "params_ema"
+"""Key of the averaged weights in checkpoints of image restoration, which are the ones in use."""
+
+LONGEST = 20
+"""Parts of a name, between its points, that are looked at."""
+
+MAPPINGS_WITHIN = 3
+"""Levels of mappings in which weights are looked for."""
+
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types that weights may have in a file; they are converted to the network's."""
+
+ROOM = 64 * 1024**2
+"""Bytes that a checkpoint may have besides its tensors."""
+
+COPIES = 16
+"""Copies of the weights that a checkpoint may hold: float64, averages and moments included."""
 
 PUBLISHED: dict[str, ModelEntry] = {entry.name: entry for entry in MODELS if entry.rules}
 """The models whose published checkpoints are known, by name."""
@@ -36,7 +54,8 @@ def import_checkpoint(model: str, file: Path, out: Path) -> Card:
 
     Args:
         model: name of a model with published checkpoints, such as "stdan".
-        file: the checkpoint, with or without `module.` before its names.
+        file: the checkpoint; the weights may be in a mapping of their own, such as "state_dict",
+            "params_ema" or "params", with a prefix before all names, such as `module.`.
         out: the model folder; appears whole or not at all, or takes the place of another.
 
     Returns:
@@ -44,19 +63,20 @@ def import_checkpoint(model: str, file: Path, out: Path) -> Card:
 
     Raises:
         CheckpointError: the file is missing, no checkpoint, or another network's (the text lists
-            what is missing, unexpected and of another shape or type).
+            what is missing, unexpected and of another shape or type), holds several sets of
+            weights, or values that are not finite.
     """
     names = _names_of(model)
     config = names.published
     network = build_model(config)
-    found = {
-        name: tensor
-        for name, tensor in _read(file).items()
-        if name.rpartition(".")[2] not in names.ignored
-    }
-    _check(file, model, found, published_weights(network, config))
+    expected = published_weights(network, config)
+    limit = ROOM + COPIES * sum(tensor.nbytes for tensor in expected.values())
+    found = _find_weights(file, read_checkpoint(file, limit), expected)
+    _check(file, model, found, expected, names.ignored)
+    weights = {name: found.weights[name].to(tensor.dtype) for name, tensor in expected.items()}
+    check_finite(weights, str(file))
     network.load_state_dict(
-        {name: found[published_name(name, names.rules)] for name in network.state_dict()}
+        {name: weights[published_name(name, names.rules)] for name in network.state_dict()}
     )
     card = Card(
         model=config,
@@ -106,55 +126,117 @@ def _names_of(model: str) -> ModelEntry:
     return PUBLISHED[model]
 
 
-def _read(file: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, by name, without `module.`."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise CheckpointError(
-            f"{file}: cannot be read ({error.strerror}); give the checkpoint's path"
-        ) from None
-    if re.search(rb"<(!doctype|html|\?xml)", content[:1024].lower()):
-        raise CheckpointError(
-            f"{file}: found a web page, not a checkpoint; the download gave a page about the "
-            "file: download the file itself"
-        )
-    try:
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make torch's reader fail in every way there is
-        # of torch's text, only what the file calls: the rest advises to run it
-        called = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-        found = f" (it calls {called[1]}, which is not run)" if called else ""
-        raise CheckpointError(
-            f"{file}: its {len(content)} bytes are no checkpoint of plain tensors{found}; it is "
-            "damaged or of another kind: fetch it again from its authors"
-        ) from None
-    return _tensors(file, loaded)
+@dataclass
+class _Found:
+    """Tensors of one mapping whose names are a network's after the same prefix.
+
+    Attributes:
+        place: keys that lead to the mapping in the file, such as "state_dict".
+        prefix: beginning of the names, such as "module."; or empty.
+        weights: by published name.
+        others: names in the mapping with the same beginning that are not the network's.
+    """
+
+    place: str
+    prefix: str
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+
+    @property
+    def is_preferred(self) -> bool:
+        """True for the moving average of image restoration's checkpoints."""
+        return self.place.rpartition("/")[2] == PREFERRED
+
+    def __str__(self) -> str:
+        name = shown(self.prefix + next(iter(self.weights)))
+        return f"{name} in {shown(self.place)}" if self.place else name
 
 
-def _tensors(file: Path, loaded: Any) -> dict[str, Tensor]:
-    if not isinstance(loaded, Mapping) or not loaded:
+def _find_weights(file: Path, loaded: Any, expected: Mapping[str, Tensor]) -> _Found:
+    """The one set of the network's weights in a checkpoint; where none is whole, the fullest.
+
+    Raises:
+        CheckpointError: there are several sets, or none.
+    """
+    sets = [
+        found for place, tensors in _mappings(loaded) for found in _sets(place, tensors, expected)
+    ]
+    if not sets:
+        keys = loaded if isinstance(loaded, Mapping) else [f"a {type(loaded).__name__}"]
         raise CheckpointError(
-            f"{file}: found a {type(loaded).__name__}; expected a mapping from names to tensors"
+            f"{file}: found no weights of this network, but {_some(map(str, keys)) or 'nothing'}; "
+            f"expected a mapping from names to tensors; {SAVE_ALONE}"
         )
-    strange = [str(name) for name, value in loaded.items() if not isinstance(value, Tensor)]
-    if strange:
+    sets.sort(key=lambda found: (-len(found.weights), not found.is_preferred))
+    first, *rest = sets
+    whole = [found for found in rest if len(found.weights) == len(expected)]
+    beside = [found for found in rest if found.place == first.place]
+    named = set().union(first.weights, *(found.weights for found in beside))
+    rivals = beside if len(named) == len(expected) else []
+    rivals += whole if not first.is_preferred else []
+    if rivals:
         raise CheckpointError(
-            f"{file}: found values that are no tensors ({_some(strange)}); expected a mapping "
-            "from names to tensors; if the weights are under one of these, save that alone"
+            f"{file}: found the same network's weights as {first} and as {rivals[0]}; expected one "
+            f"set under one prefix; {SAVE_ALONE}"
         )
-    return {str(name).removeprefix(WRAPPER): tensor for name, tensor in loaded.items()}
+    return first
+
+
+def _mappings(loaded: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The tensors by name of each mapping in a checkpoint, with the keys that lead to it."""
+    seen: set[int] = set()
+    level = [("", loaded)]
+    for _ in range(MAPPINGS_WITHIN):
+        within: list[tuple[str, Any]] = []
+        for place, value in level:
+            if isinstance(value, Mapping) and id(value) not in seen:
+                seen.add(id(value))
+                yield place, {str(k): v for k, v in value.items() if isinstance(v, Tensor)}
+                within += [(f"{place}/{key}".lstrip("/"), part) for key, part in value.items()]
+        level = within
+
+
+def _sets(
+    place: str, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> list[_Found]:
+    """A mapping's tensors whose names end in a network's, by what is before them."""
+    sets: dict[str, _Found] = {}
+    others: list[str] = []
+    for name, tensor in tensors.items():
+        prefix, own = _split(name.replace(COMPILED, ""), expected)
+        if not own:
+            others.append(name)
+            continue
+        found = sets.setdefault(prefix, _Found(place, prefix))
+        if own in found.weights:  # once of the compiled network, once of the other
+            found = sets.setdefault(name, _Found(place, name.removesuffix(own)))
+        found.weights[own] = tensor.detach()
+    for prefix, found in sets.items():
+        found.others = [name.removeprefix(prefix) for name in others if name.startswith(prefix)]
+    return list(sets.values())
+
+
+def _split(name: str, expected: Mapping[str, Tensor]) -> tuple[str, str]:
+    """A name as what is before the longest end of it that is a network's, and that end."""
+    parts = name.split(".", maxsplit=LONGEST)
+    ends = (".".join(parts[first:]) for first in range(len(parts)))
+    own = next((end for end in ends if end in expected), "")
+    return name.removesuffix(own), own
 
 
 def _check(
-    file: Path, model: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+    file: Path,
+    model: str,
+    found: _Found,
+    expected: Mapping[str, Tensor],
+    ignored: Iterable[str],
 ) -> None:
-    missing = [name for name in expected if name not in found]
-    unexpected = [name for name in found if name not in expected]
+    missing = [name for name in expected if name not in found.weights]
+    unexpected = [name for name in found.others if name.rpartition(".")[2] not in ignored]
     differing = [
-        f"{name}: found {_kind(found[name])}, expected {_kind(tensor)}"
+        f"{name}: found {_kind(found.weights[name])}, expected {_kind(tensor)}"
         for name, tensor in expected.items()
-        if name in found and _kind(found[name]) != _kind(tensor)
+        if name in found.weights and not _fits(found.weights[name], tensor)
     ]
     faults = [
         f"{len(names)} {fault} ({_some(names)})"
@@ -172,11 +254,17 @@ def _check(
         )
 
 
+def _fits(found: Tensor, expected: Tensor) -> bool:
+    """True if the shapes are equal and the types are, or can be converted without a choice."""
+    convertible = found.dtype in FLOATING and expected.dtype in FLOATING
+    return found.shape == expected.shape and (convertible or found.dtype == expected.dtype)
+
+
 def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def _some(names: Iterable[str]) -> str:
-    listed = list(names)
+    listed = [shown(name) for name in names]
     more = len(listed) - LISTED
     return ", ".join(listed[:LISTED]) + (f" and {more} more" if more > 0 else "")

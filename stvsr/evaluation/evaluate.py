@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stvsr.artifact import Card, load_artifact
 from stvsr.core.clip import ClipBatch, input_indices
-from stvsr.core.errors import ParamsError
+from stvsr.core.errors import CheckpointError, ParamsError
 from stvsr.core.files import whole_folder
 from stvsr.core.progress import progress
 from stvsr.data.loading.loader import eval_clips
@@ -52,7 +52,8 @@ def evaluate(model_folder: Path, shards_at: Address, out: Path, config: Evaluate
 
     Raises:
         ParamsError: the device is not there.
-        CheckpointError: the model folder is missing or damaged.
+        CheckpointError: the model folder is missing or damaged, or the network's output is not
+            finite.
         ShardError: the shards are missing or damaged.
         ServiceError: the store they are in does not answer or refuses.
     """
@@ -99,11 +100,16 @@ def score_frames(
         model: the network, in evaluation mode, on the clips' device.
         clips: float32 batches, in which the input frames are every other of the HR frames.
         motions: motion class by clip.
+
+    Raises:
+        CheckpointError: the network's output has NaN or infinite values; the text names the clip.
     """
     scored: list[FrameScore] = []
     for batch in clips:
         hr_clip = to_uint8(batch.hr_clip)
-        network = _score(model(batch.lr_clip), hr_clip)
+        sr_clip = model(batch.lr_clip)
+        _check_finite(sr_clip, batch.keys)
+        network = _score(sr_clip, hr_clip)
         baseline = _score(upscale_bicubic_linear(batch.lr_clip), hr_clip)
         inputs = input_indices(hr_clip.shape[1])
         scored += [
@@ -121,6 +127,18 @@ def score_frames(
             for frame in range(hr_clip.shape[1])
         ]
     return scored
+
+
+def _check_finite(sr_clip: Tensor, keys: Sequence[str]) -> None:
+    """Refuse an output that clamping would turn into black or white pixels without a word."""
+    for key, frames in zip(keys, sr_clip, strict=True):
+        bad = frames.numel() - int(torch.isfinite(frames).sum())
+        if bad:
+            raise CheckpointError(
+                f"clip {key}: {bad} of {frames.numel()} values of the network's output are NaN or "
+                "infinite, expected finite ones; its weights are of no use: take an earlier "
+                "checkpoint, or train again"
+            )
 
 
 def _score(sr_clip: Tensor, hr_clip: Tensor) -> tuple[list[list[float]], list[list[float]]]:

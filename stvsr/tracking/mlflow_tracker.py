@@ -1,19 +1,25 @@
 """MlflowTracker: a training run's numbers and pictures in MLflow. It fits `training.tracker`."""
 
-import json
 import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
+from stvsr.core.config import Config, Field, ValidationError, model_validator
 from stvsr.core.files import write_text_whole
-from stvsr.tracking.store import hide_password, open_client, open_experiment, retrying
+from stvsr.tracking.store import (
+    hide_password,
+    normal_uri,
+    open_client,
+    open_experiment,
+    retrying,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +27,7 @@ WEIGHTS_TAG = "stvsr.weights_sha256"
 """Tag by which a registration finds the run that trained a network, and its version."""
 
 MEMORY_FILE = "mlflow.json"
-"""File in a training run's folder with the id of its MLflow run."""
+"""File in a training run's folder with its `KnownRuns`."""
 
 METRICS_PER_REQUEST = 1000
 """MLflow's limit for one log_batch."""
@@ -29,15 +35,30 @@ METRICS_PER_REQUEST = 1000
 PARAMS_PER_REQUEST = 100
 """MLflow's limit for one log_batch."""
 
+
+class KnownRuns(Config):
+    """The MLflow runs of one training run: the content of mlflow.json."""
+
+    runs: dict[str, str] = Field(default_factory=dict)
+    """Id of its MLflow run by the store's URI, without a password."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_the_one_store_of_older_files(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.keys() == {"uri", "run_id"}:
+            return {"runs": {given["uri"]: given["run_id"]}}
+        return given
+
+
 _STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
 class MlflowTracker:
     """One MLflow run for one training run, however often that one is resumed.
 
-    The id of the MLflow run is in `MEMORY_FILE` in the training run's folder, so a resumed run
-    continues the same one, and a run started afresh (its folder thrown away) gets a new one. If
-    the store no longer has that run, a new one is made and gets the whole history.
+    The id of the MLflow run in each store is in `MEMORY_FILE` in the training run's folder, so a
+    resumed run continues the same one, and a run started afresh (its folder thrown away) gets a
+    new one. If the store no longer has that run, a new one is made and gets the whole history.
 
     Raises (every method): ServiceError, the store does not answer or refuses.
     """
@@ -156,18 +177,28 @@ def _open_run(
     with retrying(uri):
         run = client.create_run(experiment_id, run_name=run_name, tags={**tags, **links})
     run_id = str(run.info.run_id)
-    memory = {"uri": hide_password(uri), "run_id": run_id}
-    write_text_whole(run_folder / MEMORY_FILE, json.dumps(memory, indent=2) + "\n")
+    known_runs = KnownRuns(runs={**_known_runs(run_folder), _key(uri): run_id})
+    write_text_whole(run_folder / MEMORY_FILE, known_runs.model_dump_json(indent=2) + "\n")
     return run_id
 
 
 def _known_run(uri: str, run_folder: Path) -> str | None:
     """The MLflow run that an earlier process made for `run_folder` in this store."""
+    return _known_runs(run_folder).get(_key(uri))
+
+
+def _known_runs(run_folder: Path) -> dict[str, str]:
+    """The MLflow runs of `run_folder` by store; none where the file is missing or damaged."""
     try:
-        memory = json.loads((run_folder / MEMORY_FILE).read_bytes())
-        return str(memory["run_id"]) if memory["uri"] == hide_password(uri) else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+        known = KnownRuns.model_validate_json((run_folder / MEMORY_FILE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return {}
+    return {_key(uri): run_id for uri, run_id in known.runs.items()}
+
+
+def _key(uri: str) -> str:
+    """The store's name in `MEMORY_FILE`, the same however the URI is spelt."""
+    return hide_password(normal_uri(uri))
 
 
 def _is_alive(client: MlflowClient, run_id: str) -> bool:

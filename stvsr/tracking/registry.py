@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import math
 import re
 import shutil
 import tempfile
@@ -386,13 +387,14 @@ def _read_metrics(evaluation: Path) -> Metrics:
     """The numbers of an evaluation's metrics.json, whatever their names."""
     path = evaluation / "metrics.json"
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes().decode())
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file; run `stvsr evaluate` first") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not all(
-        value is None or isinstance(value, int | float) for value in found.values()
+        value is None or (isinstance(value, int | float) and abs(value) < math.inf)
+        for value in found.values()
     ):
         raise SourceError(f"{path}: not the numbers that `stvsr evaluate` writes; run it again")
     return found

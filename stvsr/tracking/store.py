@@ -4,15 +4,22 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
+from stvsr.tracking.database import (
+    OTHER_STORE,
+    DatabaseState,
+    prepare_database,
+    read_state,
+    try_to_write,
+)
 
 REQUEST_SECONDS = 10
 """Time limit of one request to a server."""
@@ -22,8 +29,29 @@ RETRIES = 2
 
 _SQLITE = "sqlite:///"
 
-_OF_A_DATABASE = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
-"""Errors that MLflow raises for a damaged sqlite file."""
+_PORTS = {"http": 80, "https": 443}
+"""Servers' schemes, with the ports that need no mention."""
+
+_DATABASE_REMEDIES = {
+    "SQLITE_NOTADB": "it is no database: move it away (the next run makes one)",
+    "SQLITE_CORRUPT": "it is damaged: put it back from a copy, or move it away",
+    "SQLITE_BUSY": "another process is using it: run this again when that has ended",
+    "SQLITE_LOCKED": "another process is using it: run this again when that has ended",
+    "SQLITE_READONLY": "make the file and its folder writable for this user",
+    "SQLITE_CANTOPEN": "make it a file, in a folder, that this user can read and write",
+    "SQLITE_PERM": "make it a file, in a folder, that this user can read and write",
+    "SQLITE_FULL": "free some space on its disk",
+    "SQLITE_IOERR": "see that its disk works and has space",
+    "SQLITE_ERROR": "its tables are not as MLflow makes them: put it back from a copy",
+}
+"""Remedies by sqlite's name of the fault, of which a longer one is a special case."""
+
+_SERVER_REMEDIES = {
+    401: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for that server",
+    403: "use the name and password of a user who may do this",
+    404: "see that this is the address of an MLflow server",
+}
+"""Remedies by the status of a server's answer."""
 
 _LOUD = {"mlflow": logging.WARNING, "mlflow.store.db.utils": logging.CRITICAL}
 """MLflow's loggers that say too much, such as a page for a damaged database: the level they get."""
@@ -32,18 +60,40 @@ _LOUD = {"mlflow": logging.WARNING, "mlflow.store.db.utils": logging.CRITICAL}
 def resolve_uri(uri: str | None, project: Path) -> str:
     """The tracking URI to use: `uri`, else MLFLOW_TRACKING_URI, else sqlite in the project.
 
-    A sqlite path that is relative is taken from `project` and made absolute, so that the store is
-    the same from every process's working directory.
+    It is spelt in one way, as `normal_uri` does it. A path that is relative is taken from
+    `project`, so that the store is the same from every process's working directory.
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
-    if not chosen.startswith(_SQLITE):
-        return chosen
-    return f"{_SQLITE}{(project / chosen.removeprefix(_SQLITE)).resolve()}"
+    return normal_uri(chosen, project)
+
+
+def normal_uri(uri: str, project: Path = Path()) -> str:
+    """`uri` in the one spelling by which a store is known.
+
+    A sqlite or file path is absolute, without `..` and links; a server's scheme and host are in
+    lower case, without the scheme's own port and slashes at the end. Names and addresses of one
+    host, such as localhost and 127.0.0.1, stay two.
+    """
+    if uri.startswith(_SQLITE):
+        return f"{_SQLITE}{(project / uri.removeprefix(_SQLITE)).resolve()}"
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return (project / unquote(parts.path)).resolve().as_uri()
+    if parts.scheme not in _PORTS:
+        return uri
+    user, at, host = parts.netloc.rpartition("@")
+    host = host.lower().removesuffix(f":{_PORTS[parts.scheme]}")
+    return urlunsplit((parts.scheme, user + at + host, parts.path.rstrip("/"), parts.query, ""))
 
 
 def is_default_uri(uri: str, project: Path) -> bool:
     """True if `uri` is the store that the project has without any setting."""
     return uri == f"{_SQLITE}{(project / 'mlflow.db').resolve()}"
+
+
+def database_of(uri: str) -> Path:
+    """The file of a sqlite store."""
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0])
 
 
 def refuse_missing_store(uri: str) -> None:
@@ -52,7 +102,7 @@ def refuse_missing_store(uri: str) -> None:
     Raises:
         ServiceError: there is no such file.
     """
-    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).is_file():
+    if uri.startswith(_SQLITE) and not database_of(uri).is_file():
         raise ServiceError(
             f"MLflow at {uri}: no such file; run this in the project's folder, or name the store "
             "in MLFLOW_TRACKING_URI"
@@ -68,7 +118,7 @@ def open_client(uri: str) -> MlflowClient:
     """
     with retrying(uri):
         if uri.startswith(_SQLITE):
-            _check_database(Path(uri.removeprefix(_SQLITE).partition("?")[0]))
+            prepare_database(database_of(uri))
         try:
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
         except (MlflowException, ImportError) as error:
@@ -76,6 +126,27 @@ def open_client(uri: str) -> MlflowClient:
                 f"tracking.uri: found {hide_password(uri)!r} ({_first_line(error)}); allowed: "
                 "sqlite:///FILE, http://HOST:PORT or https://HOST, or null"
             ) from None
+
+
+def try_store(uri: str) -> str:
+    """Use a store as a run would, except that nothing is made, upgraded or changed.
+
+    Returns:
+        What was found, such as "3 experiments".
+
+    Raises:
+        ParamsError: MLflow has no store of that kind.
+        ServiceError: a run could not use it.
+    """
+    with retrying(uri):
+        if uri.startswith(_SQLITE):
+            state = read_state(database_of(uri))
+            try_to_write(database_of(uri))
+            if state is DatabaseState.NEW:
+                return "will be made by the first run"
+            if state is DatabaseState.OLDER:
+                return "of an older MLflow, will be upgraded by the next run"
+        return f"{len(open_client(uri).search_experiments())} experiments"
 
 
 def open_experiment(client: MlflowClient, name: str) -> str:
@@ -105,13 +176,6 @@ def open_experiment(client: MlflowClient, name: str) -> str:
             "`mlflow experiments restore`, or choose another name in tracking.experiment"
         )
     return str(experiment.experiment_id)
-
-
-def _check_database(database: Path) -> None:
-    """Raise at once where the file cannot be opened; MLflow would try for more than a minute."""
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("PRAGMA schema_version")
 
 
 @contextmanager
@@ -151,13 +215,54 @@ def hide_password(uri: str) -> str:
 
 
 def _no_answer(uri: str, error: Exception) -> ServiceError:
-    if uri.startswith(_SQLITE) and not isinstance(error, _OF_A_DATABASE):
-        remedy = "see that its store of artifacts answers"
-    elif uri.startswith(_SQLITE):
-        remedy = "move the file away (the next run makes a new one), or make it writable"
-    else:
-        remedy = "start the server, or point MLFLOW_TRACKING_URI or tracking.uri elsewhere"
-    return ServiceError(f"MLflow at {hide_password(uri)} failed ({_first_line(error)}); {remedy}")
+    return ServiceError(
+        f"MLflow at {hide_password(uri)} failed ({_first_line(error)}); {_remedy(uri, error)}"
+    )
+
+
+def _remedy(uri: str, error: Exception) -> str:
+    """What to do about an error: a database's cause decides before a system's and MLflow's."""
+    causes = list(_causes(error))
+    kinds = (sqlite3.Error, OSError, MlflowException)
+    found = (cause for kind in kinds for cause in causes if isinstance(cause, kind))
+    is_sqlite = uri.startswith(_SQLITE)
+    match next(found, None):
+        case sqlite3.Error() as cause:
+            return f"{_database_remedy(cause)}, or {OTHER_STORE}"
+        case OSError(filename=str(path), strerror=reason) if is_sqlite:
+            return f"see that {path} can be written ({reason}), or {OTHER_STORE}"
+        case MlflowException() if is_sqlite:
+            return "change what MLflow names there, and run this again"
+        case OSError() | MlflowException() if not is_sqlite:
+            return _server_remedy(causes)
+        case _:
+            return "see that its store of artifacts answers"
+
+
+def _server_remedy(causes: Sequence[BaseException]) -> str:
+    """What to do about a server that is not there, or that answers with an error."""
+    gone = [cause for cause in causes if isinstance(cause, OSError)]
+    # requests' RetryError: the server answered each time, with a fault of its own
+    if gone and not any(type(cause).__name__ == "RetryError" for cause in gone):
+        return "start the server, or point MLFLOW_TRACKING_URI or tracking.uri elsewhere"
+    answers = (cause for cause in causes if isinstance(cause, MlflowException))
+    status = next((answer.get_http_status_code() for answer in answers), 500)
+    return _SERVER_REMEDIES.get(status, "see the server's own log for the reason")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _database_remedy(error: sqlite3.Error) -> str:
+    fault = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
+    return next(
+        (remedy for name, remedy in _DATABASE_REMEDIES.items() if fault.startswith(name)),
+        _DATABASE_REMEDIES["SQLITE_ERROR"],
+    )
 
 
 def _first_line(error: Exception) -> str:

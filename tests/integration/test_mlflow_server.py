@@ -128,7 +128,7 @@ def get(uri: str, endpoint: str, **query: str) -> bytes:
 
 
 def test_the_ui_shows_runs_curves_pictures_and_versions(ui: str, project: Path) -> None:
-    run_id = json.loads((project / "run" / "mlflow.json").read_text())["run_id"]
+    (run_id,) = json.loads((project / "run" / "mlflow.json").read_text())["runs"].values()
     run = json.loads(get(ui, "api/2.0/mlflow/runs/get", run_id=run_id))["run"]
     assert {"key": "model.k", "value": "3"} in run["data"]["params"]
     history = get(ui, "api/2.0/mlflow/metrics/get-history", run_id=run_id, metric_key="loss")

@@ -124,6 +124,14 @@ def test_weights_that_lack_a_tensor_are_refused_by_its_name(model):
         load_weights(model, weights, "w.safetensors")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_the_tensor_s_name(tmp_path, model, value):
+    with torch.no_grad():
+        model.conv_last.bias[1] = value
+    save_artifact(tmp_path / "model", model, card())
+    refuses(tmp_path / "model", "tensor conv_last.bias: 1 of its 3 values are NaN or infinite")
+
+
 def test_a_refused_file_leaves_the_network_as_it_was(model):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     weights = {name: tensor + 1 for name, tensor in before.items()}

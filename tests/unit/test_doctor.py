@@ -1,10 +1,15 @@
 """`stvsr doctor` looks at what jobs need, and a broken part is a finding, not an error."""
 
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from stvsr.doctor import diagnose, print_diagnosis
+from stvsr.doctor import Finding, diagnose, print_diagnosis
+from stvsr.tracking.database import prepare_database
+from stvsr.tracking.store import open_client, open_experiment, resolve_uri
 
 
 def test_the_table_names_every_part_and_what_it_is_for(
@@ -12,38 +17,113 @@ def test_the_table_names_every_part_and_what_it_is_for(
 ) -> None:
     print_diagnosis(tmp_path)
     shown = capsys.readouterr().out
-    parts = ("Python", "torch", "GPU", "DALI", "Ray", "MLflow", "DVC", "codecs", "Disk")
+    parts = (
+        "Python",
+        "torch",
+        "GPU",
+        "DALI",
+        "Ray",
+        "MLflow",
+        "Git",
+        "DVC",
+        "codecs",
+        "Home",
+        "Disk",
+    )
     assert [part for part in parts if part not in shown] == []
     assert "no DVC project here" in shown
     assert "run this in the project's folder" in shown
 
 
-def test_a_damaged_store_and_a_dead_server_are_findings(
+def found(subject: str, project: Path) -> Finding:
+    (finding,) = (finding for finding in diagnose(project) if finding.subject == subject)
+    return finding
+
+
+@pytest.fixture
+def _only_the_store_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the probes that start other programs."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("stvsr.doctor._run", lambda code: "none")
+    monkeypatch.setattr("stvsr.doctor._said_by", lambda *command: ("", ""))
+
+
+def newer(database: Path) -> None:
+    prepare_database(database)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("update alembic_version set version_num = 'ffffffffffff'")
+
+
+@pytest.mark.usefixtures("_only_the_store_is_looked_at")
+@pytest.mark.parametrize(
+    ("make", "remedy"),
+    [
+        (lambda path: path.write_text("no database, but as long as one" * 9), "it is no database"),
+        (newer, "was written by a newer MLflow"),
+        (lambda path: path.mkdir(), "make it a file"),
+    ],
+    ids=["no database", "newer", "a folder"],
+)
+def test_a_store_that_a_run_could_not_use_is_a_finding(
+    make: Callable[[Path], object], remedy: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "mlflow.db")
+    finding = found("MLflow store", tmp_path)
+    assert not finding.fit
+    assert "cannot be used" in finding.found
+    assert remedy in finding.remedy
+
+
+@pytest.mark.usefixtures("_only_the_store_is_looked_at")
+def test_a_store_is_used_but_not_made(tmp_path: Path) -> None:
+    finding = found("MLflow store", tmp_path)
+    assert finding.fit
+    assert "will be made by the first run" in finding.found
+    assert list(tmp_path.iterdir()) == []
+    open_experiment(open_client(resolve_uri(None, tmp_path)), "stvsr")
+    assert "2 experiments" in found("MLflow store", tmp_path).found
+
+
+@pytest.mark.usefixtures("_only_the_store_is_looked_at")
+def test_the_server_of_params_yaml_is_the_one_that_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("tracking: {uri: 'http://someone:secret@127.0.0.1:1'}")
+    finding = found("MLflow store", tmp_path)
+    assert not finding.fit
+    assert "http://127.0.0.1:1, mlflow" in finding.found
+    assert "start the server" in finding.remedy
+    assert "secret" not in finding.found + finding.remedy
+
+
+def test_a_project_without_git_says_what_works_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "mlflow.db").write_text("not a database, but long enough to be read as one")
-    (damaged,) = (f for f in diagnose(tmp_path) if f.subject == "MLflow store")
-    assert not damaged.fit
-    assert "cannot be read" in damaged.found
+    monkeypatch.setattr("stvsr.doctor._run", lambda code: "none")
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "dvc.yaml").write_text("stages: {one: {cmd: 'true'}}")
+    by_subject = {finding.subject: finding for finding in diagnose(tmp_path)}
+    assert "not a git repository" in by_subject["Git"].found
+    assert "training, evaluation and registration work without" in by_subject["Git"].remedy
+    assert "not a git repository" in by_subject["DVC"].found
+    assert "dvc config core.no_scm true" in by_subject["DVC"].remedy
 
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:1")
-    (dead,) = (f for f in diagnose(tmp_path) if f.subject == "MLflow store")
-    assert not dead.fit
-    assert "does not answer" in dead.found
-    assert "secret" not in dead.found + dead.remedy
-
-
-def test_the_store_of_params_yaml_is_the_one_that_is_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "params.yaml").write_text("tracking: {uri: 'http://127.0.0.1:1'}")
-    (store,) = (f for f in diagnose(tmp_path) if f.subject == "MLflow store")
-    assert not store.fit
-    assert "http://127.0.0.1:1 does not answer" in store.found
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
+    assert found("DVC", tmp_path).fit
 
 
+@pytest.mark.usefixtures("_only_the_store_is_looked_at")
+def test_folders_and_clusters_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found("Home", tmp_path).fit
+    monkeypatch.setenv("HOME", "/proc")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    by_subject = {finding.subject: finding for finding in diagnose(Path("/proc"))}
+    assert "/proc cannot be written" in by_subject["Home"].found
+    assert "/proc cannot be written" in by_subject["Disk"].found
+    assert "127.0.0.1:1 does not answer" in by_subject["Ray"].found
+    assert "see that /proc can be written" in by_subject["MLflow store"].remedy
+    assert not any(by_subject[name].fit for name in ("Home", "Disk", "Ray", "MLflow store"))
+
+
+@pytest.mark.usefixtures("_only_the_store_is_looked_at")
 def test_parameters_that_are_refused_are_a_finding(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("train: {stepps: 3}")
     (params,) = (f for f in diagnose(tmp_path) if f.subject == "Parameters")

@@ -103,6 +103,15 @@ def test_only_motion_classes_that_have_clips_are_groups() -> None:
     assert list(group_scores(frames)) == ["all", "slow", "fast"]
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_output_that_is_not_finite_is_refused_with_its_clip(value: float) -> None:
+    clip = moving_clip("00001/0266")
+    sr_clip = clip.hr_clip.clone()
+    sr_clip[0, 3, 0, 0, :5] = value
+    with pytest.raises(CheckpointError, match=r"clip 00001/0266: 5 of \d+ values .* NaN or inf"):
+        score_frames(Perfect(sr_clip), [clip], {"00001/0266": "slow"})
+
+
 def test_the_shown_clip_is_neither_the_best_nor_the_worst() -> None:
     frames = [frame(f"00001/000{n}", psnr_y=30.0 + gain) for n, gain in enumerate((3, 0, 9, 1, 2))]
     assert median_gain_clip(frames) == "00001/0004"

@@ -50,7 +50,7 @@ def test_what_is_missing_unexpected_or_of_another_shape_is_listed(tmp_path: Path
     del weights["conv_first.weight"]
     weights["conv_fist.weight"] = torch.zeros(3)
     weights["conv_last.bias"] = torch.zeros(4)
-    weights["fusion_f_b.bias"] = torch.zeros(64, dtype=torch.float64)
+    weights["fusion_f_b.bias"] = torch.zeros(64, dtype=torch.int64)
     torch.save(weights, tmp_path / "in.pth")
     with pytest.raises(CheckpointError) as refusal:
         import_checkpoint("stdan", tmp_path / "in.pth", tmp_path / "out")
@@ -58,7 +58,7 @@ def test_what_is_missing_unexpected_or_of_another_shape_is_listed(tmp_path: Path
     assert "1 missing (conv_first.weight)" in text
     assert "1 unexpected (conv_fist.weight)" in text
     assert "conv_last.bias: found float32 (4,), expected float32 (3,)" in text
-    assert "fusion_f_b.bias: found float64 (64,), expected float32 (64,)" in text
+    assert "fusion_f_b.bias: found int64 (64,), expected float32 (64,)" in text
     assert not (tmp_path / "out").exists()
 
 
@@ -110,18 +110,6 @@ def test_an_import_takes_the_place_of_a_model_and_of_nothing_else(tmp_path: Path
 def test_a_checkpoint_is_not_exported_over_a_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="found a folder"):
         export_checkpoint(tmp_path / "artifact", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [([1, 2], "found a list"), ({"epoch": 3}, r"no tensors \(epoch\)"), ({}, "found a dict")],
-)
-def test_a_checkpoint_of_other_things_is_refused(
-    value: object, message: str, tmp_path: Path
-) -> None:
-    torch.save(value, tmp_path / "file.pth")
-    with pytest.raises(CheckpointError, match=message):
-        import_checkpoint("stdan", tmp_path / "file.pth", tmp_path / "out")
 
 
 def test_a_file_that_is_not_there_and_an_unknown_model_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from stvsr.artifact import load_artifact
+from stvsr.artifact import load_artifact, save_artifact
 from stvsr.core.errors import (
     CheckpointError,
     ParamsError,
@@ -280,7 +280,30 @@ def test_a_damaged_artifact_is_not_registered(project: Path, tmp_path: Path) -> 
     assert versions(project, "damaged") == []
 
 
-@pytest.mark.parametrize("text", ["[1]", '{"psnr_y": "high"}', "{"])
+def test_weights_that_are_not_finite_are_not_registered(project: Path, tmp_path: Path) -> None:
+    write_tiny_artifact(tmp_path / "model")
+    network, card = load_artifact(tmp_path / "model")
+    with torch.no_grad():
+        next(network.parameters()).view(-1)[0] = torch.nan
+    save_artifact(tmp_path / "model", network, card)
+    with pytest.raises(CheckpointError, match=r"tensor \S+: 1 of its \d+ values are NaN"):
+        put(project, str(tmp_path / "model"), "not-finite")
+    assert versions(project, "not-finite") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1]",
+        '{"psnr_y": "high"}',
+        "{",
+        '{"psnr_y": NaN}',
+        '{"psnr_y": 1e999}',
+        '\ufeff{"psnr_y": 1}',
+        "[" * 100_000,
+    ],
+    ids=["a list", "text", "cut", "NaN", "infinite", "a BOM", "nesting"],
+)
 def test_an_evaluation_that_is_none_is_not_registered(
     project: Path, tmp_path: Path, text: str
 ) -> None:

@@ -1,5 +1,6 @@
 """A training run in MLflow: no gap and no doubled step, however often it is resumed."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -96,6 +97,26 @@ def test_another_store_gets_the_whole_history(uri: str, tmp_path: Path) -> None:
     tracker = track(other, tmp_path / "run")
     tracker.sync(HISTORY)
     assert_complete(other, tracker.run_id)
+
+
+def test_a_store_that_is_spelt_differently_or_comes_back_gets_no_second_run(
+    uri: str, tmp_path: Path
+) -> None:
+    first = track(uri, tmp_path / "run")
+    path = Path(uri.removeprefix("sqlite:///"))
+    assert (
+        track(f"sqlite:///{path.parent}/./x/../mlflow.db", tmp_path / "run").run_id == first.run_id
+    )
+    other = track(f"sqlite:///{tmp_path}/other.db", tmp_path / "run")
+    assert other.run_id != first.run_id
+    assert track(uri, tmp_path / "run").run_id == first.run_id
+    assert track(f"sqlite:///{tmp_path}/other.db", tmp_path / "run").run_id == other.run_id
+
+
+def test_a_run_that_an_older_version_logged_is_continued(uri: str, tmp_path: Path) -> None:
+    first = track(uri, tmp_path)
+    (tmp_path / "mlflow.json").write_text(json.dumps({"uri": uri, "run_id": first.run_id}))
+    assert track(uri, tmp_path).run_id == first.run_id
 
 
 def test_a_run_deleted_in_mlflow_is_made_anew(uri: str, tmp_path: Path) -> None:
