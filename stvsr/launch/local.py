@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 FOLDER = "STVSR_CLUSTER_FOLDER"
 """Variable that names a local cluster's private folder to its processes."""

@@ -38,7 +38,7 @@ class FileStoreConfig(TorchConfig):
 
 
 class _FileStoreBackend(_TorchBackend):
-    def on_start(self, worker_group: Any, backend_config: FileStoreConfig) -> None:
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
         worker_group.execute(_set_torch_distributed_env_vars)
         store = Path(backend_config.folder, f"torch-{uuid.uuid4().hex}").as_uri()
         workers = range(len(worker_group))
