@@ -11,11 +11,15 @@ from pathlib import Path
 
 from stvsr.core.errors import StvsrError
 
+WRITTEN = {"PREFECT_HOME": ".prefect", "TRITON_CACHE_DIR": ".triton"}
+"""Folders that libraries write in a home folder, by the variables that name others."""
+
 
 def ensure_home() -> None:
     """Set HOME to a private folder of ours where this user has no home, and USER where no name.
 
-    The folder is in the temporary folder, the same each time.
+    The folder is in the temporary folder, the same each time. A home that can only be read stays,
+    and libraries write in our folder.
 
     Raises:
         StvsrError: another user has taken its place.
@@ -23,6 +27,9 @@ def ensure_home() -> None:
     """
     if not _has_home():
         os.environ["HOME"] = str(_own_folder())
+    elif not os.access(Path.home(), os.W_OK):
+        for name, folder in WRITTEN.items():
+            os.environ.setdefault(name, str(_own_folder() / folder))
     try:
         getpass.getuser()
     except (KeyError, OSError):

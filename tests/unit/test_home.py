@@ -22,7 +22,7 @@ from pathlib import Path
 {become}
 from stvsr.core.home import ensure_home
 ensure_home()
-print(Path.home(), getpass.getuser())
+print(Path.home(), getpass.getuser(), os.environ.get("PREFECT_HOME", ""))
 """
 
 
@@ -75,6 +75,19 @@ def test_a_folder_of_ours_that_is_not_private_is_refused_with_the_remedy(
 def test_a_user_whom_the_machine_does_not_know_gets_a_home_and_a_name(
     home: dict[str, str],
 ) -> None:
+    place, folder, name, *_ = as_nameless(home)
+    assert Path(folder).parent == Path(place)
+    assert name.startswith("uid-")
+
+
+def test_a_home_that_can_only_be_read_stays_and_libraries_write_elsewhere() -> None:
+    place, folder, _, prefect = as_nameless({"HOME": "/usr"})
+    assert folder == "/usr"
+    assert Path(prefect).is_relative_to(place)
+
+
+def as_nameless(home: dict[str, str]) -> list[str]:
+    """The temporary folder, and what `SHOW` prints there for a user with no name."""
     become = (
         f"os.setgroups([]); os.setgid({NAMELESS}); import stvsr.core.home; os.setuid({NAMELESS})"
         if os.geteuid() == 0
@@ -91,6 +104,4 @@ def test_a_user_whom_the_machine_does_not_know_gets_a_home_and_a_name(
             text=True,
         )
     assert not found.stderr
-    folder, name = found.stdout.split()
-    assert Path(folder).parent == Path(place)
-    assert name.startswith("uid-")
+    return [place, *found.stdout.split()]
