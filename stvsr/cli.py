@@ -12,6 +12,7 @@ import typer
 from stvsr.core.errors import RESUME, RESUME_WITHOUT_FRESH, LeaveAtOnceError, StvsrError
 from stvsr.core.escape import one_line
 from stvsr.core.files import only_writer
+from stvsr.core.home import ensure_home
 from stvsr.core.log import set_up_logging
 
 QUIET_WAITING = {"OMP_WAIT_POLICY": "passive"}
@@ -99,6 +100,7 @@ def _run(name: str, run: Callable[[], None], options: dict[str, Any]) -> int:
     set_up_logging()
     fresh = bool(options.get("fresh"))
     try:
+        ensure_home()
         run()
     except LeaveAtOnceError as error:
         _refuse(name, error.message(fresh=fresh))

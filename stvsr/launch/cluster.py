@@ -5,7 +5,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import ray
 import torch
@@ -17,6 +17,7 @@ from ray.util.placement_group import (
 )
 
 from stvsr.core.errors import LeaveAtOnceError, ServiceError, TrainingError
+from stvsr.launch.local import private_folder, private_settings
 from stvsr.launch.own_address import set_own_address
 
 logger = logging.getLogger(__name__)
@@ -70,47 +71,57 @@ def cluster(address: str | None = None, *, dashboard: bool = False) -> Iterator[
     named = name_address(address)
     address = address or os.environ.get("RAY_ADDRESS")
     told = {"worker_process_setup_hook": set_own_address} if dashboard else None
-    try:
-        if address and address.startswith(("http://", "https://")):
-            raise ValueError("that is a dashboard, to which `train` and `tune` submit jobs")
-        if address:
-            if address not in ("auto", "local"):
-                check_reachable(address)
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=told,
-            )
-        else:
-            ray.init(
-                address="local",
-                include_dashboard=dashboard,
-                dashboard_host="127.0.0.1",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=OBJECT_STORE_BYTES,
-                runtime_env=told,
-            )
-    except (OSError, RuntimeError, ValueError, RayError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0]
-        if "AF_UNIX" in reason:
-            remedy = "set RAY_TMPDIR to a folder with a short name, such as /tmp"
-        elif named:
-            remedy = f"start that cluster, or name another; {TOKEN}"
-        else:
-            remedy = "see `stvsr doctor`"
-        raise ServiceError(
-            f"{named or 'a local Ray cluster'}: cannot be reached ({reason}); {remedy}"
-        ) from None
-    try:
-        yield
-    except LeaveAtOnceError:
-        raise  # a thread still waits for Ray, which would end this process before it said why
-    except BaseException:
+    with ExitStack() as local:
+        try:
+            if address and address != "local":
+                _join(address, told)
+            else:
+                _start(local, dashboard, told)
+        except (OSError, RuntimeError, ValueError, RayError) as error:
+            raise _refusal(error, named) from None
+        try:
+            yield
+        except LeaveAtOnceError:
+            raise  # a thread still waits for Ray, which would end this process before it said why
+        except BaseException:
+            ray.shutdown()
+            raise
         ray.shutdown()
-        raise
-    ray.shutdown()
+
+
+def _join(address: str, told: Mapping[str, object] | None) -> None:
+    if address.startswith(("http://", "https://")):
+        raise ValueError("that is a dashboard, to which `train` and `tune` submit jobs")
+    if address != "auto":
+        check_reachable(address)
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=told)
+
+
+def _start(local: ExitStack, dashboard: bool, told: Mapping[str, object] | None) -> None:
+    """Start a cluster of this machine; `local` undoes what that needs."""
+    folder = local.enter_context(private_folder())
+    local.enter_context(private_settings(folder))
+    ray.init(
+        address="local",
+        include_dashboard=dashboard,
+        dashboard_host="127.0.0.1",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=OBJECT_STORE_BYTES,
+        runtime_env=told,
+        _temp_dir=str(folder / "ray"),  # within the folder: Ray opens it itself to everybody
+    )
+
+
+def _refusal(error: Exception, named: str) -> ServiceError:
+    reason = (str(error).splitlines() or ["no reason given"])[0]
+    if "AF_UNIX" in reason:
+        remedy = "set RAY_TMPDIR to a folder with a short name, such as /tmp"
+    elif named:
+        remedy = f"start that cluster, or name another; {TOKEN}"
+    else:
+        remedy = "see `stvsr doctor`"
+    return ServiceError(f"{named or 'a local Ray cluster'}: cannot be reached ({reason}); {remedy}")
 
 
 def free_cores() -> None:

@@ -31,6 +31,7 @@ from stvsr.launch.cluster import CapacityMonitor, cluster, worker_resources
 from stvsr.launch.follow import following
 from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code, run_stem
 from stvsr.launch.probe import refuse_unshared_storage
+from stvsr.launch.torch_store import torch_config
 from stvsr.launch.track import WEIGHTS_FILE, remember
 from stvsr.launch.worker import train_worker
 from stvsr.models import build_model
@@ -261,6 +262,7 @@ def make_torch_trainer(
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"job": job.model_dump_json(by_alias=True)},
+        torch_config=torch_config(),
         scaling_config=ScalingConfig(
             num_workers=(train.min_workers, train.workers) if train.min_workers else train.workers,
             use_gpu="GPU" in resources,
