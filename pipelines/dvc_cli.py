@@ -27,7 +27,7 @@ from pipelines.overrides import Value, overridden
 from pipelines.process_tree import run_supervised
 from stvsr.cli import TELEMETRY_OFF
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
-from stvsr.core.files import only_writer
+from stvsr.core.files import MIB, only_writer, read_bytes
 from stvsr.core.log import set_up_logging
 
 SAVE_S = 60.0
@@ -120,12 +120,12 @@ def data_version(stage: str, project: Path) -> str:
     """
     lock = project / "dvc.lock"
     try:
-        stages = YAML(typ="safe", pure=True).load(lock.read_text(encoding="utf-8"))["stages"]
+        stages = YAML(typ="safe", pure=True).load(read_bytes(lock, 16 * MIB).decode())["stages"]
         outs = stages[stage]["outs"] if stage in stages else []
         hashes = [str(out["md5"]) for out in outs]
     except FileNotFoundError:
         raise StvsrError(f"{lock}: no such file; run `dvc repro {stage}` first") from None
-    except (YAMLError, KeyError, TypeError, UnicodeDecodeError):
+    except (YAMLError, KeyError, TypeError, UnicodeDecodeError, OSError):
         raise StvsrError(f"{lock}: not a lock file of DVC; restore it from git") from None
     if len(hashes) != 1:
         raise StvsrError(

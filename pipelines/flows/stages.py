@@ -1,6 +1,5 @@
 """Parts that the flows share: a run of DVC's stages with its log, and its result."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from prefect.states import Completed, Failed
 
 from pipelines.dvc_cli import repro
 from pipelines.overrides import Value
+from stvsr.core.config import Tree
 from stvsr.core.errors import StvsrError
 
 
@@ -86,7 +86,11 @@ def show_results(key: str, title: str, files: Sequence[Path]) -> None:
 
 
 def _table(file: Path) -> str:
-    rows = [f"| {name} | {value} |" for name, value in _leaves(json.loads(file.read_bytes()))]
+    try:
+        tree = Tree.read(file, StvsrError, "run its stage again").branches
+    except StvsrError as error:
+        tree = {"cannot be shown": str(error)}
+    rows = [f"| {name} | {value} |" for name, value in _leaves(tree)]
     return "\n".join(["", f"## {file.parent.name}", "", "| | |", "|---|---|", *rows])
 
 

@@ -8,6 +8,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    JsonValue,
     Tag,
     ValidationError,
     field_validator,
@@ -28,6 +29,7 @@ __all__ = [
     "Numbers",
     "Sha256",
     "Tag",
+    "Tree",
     "ValidationError",
     "field_validator",
     "model_serializer",
@@ -116,6 +118,19 @@ class Numbers(Config):
     @property
     def by_name(self) -> dict[str, Number]:
         """The numbers, in the order of the text."""
+        return dict(self.__pydantic_extra__)
+
+
+class Tree(Config):
+    """Any JSON object of bounded depth, to be shown; its keys are free."""
+
+    model_config = ConfigDict(extra="allow")
+
+    __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
+
+    @property
+    def branches(self) -> dict[str, JsonValue]:
+        """The values by key, in the order of the text."""
         return dict(self.__pydantic_extra__)
 
 

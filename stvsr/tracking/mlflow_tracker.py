@@ -1,6 +1,5 @@
 """MlflowTracker: a training run's numbers and pictures in MLflow. It fits `training.tracker`."""
 
-import json
 import logging
 import tempfile
 import time
@@ -12,6 +11,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
+from stvsr.core.config import Config, Field
+from stvsr.core.errors import ServiceError
 from stvsr.core.files import write_text_whole
 from stvsr.tracking.store import hide_password, open_client, open_experiment, retrying
 
@@ -30,6 +31,15 @@ PARAMS_PER_REQUEST = 100
 """MLflow's limit for one log_batch."""
 
 _STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+
+
+class _Memory(Config):
+    """The content of `MEMORY_FILE`."""
+
+    uri: str
+    """The store, without its password."""
+    run_id: str = Field(pattern=r"^[0-9A-Za-z_-]{1,64}$")
+    """Id of the MLflow run there."""
 
 
 class MlflowTracker:
@@ -156,18 +166,21 @@ def _open_run(
     with retrying(uri):
         run = client.create_run(experiment_id, run_name=run_name, tags={**tags, **links})
     run_id = str(run.info.run_id)
-    memory = {"uri": hide_password(uri), "run_id": run_id}
-    write_text_whole(run_folder / MEMORY_FILE, json.dumps(memory, indent=2) + "\n")
+    memory = _Memory(uri=hide_password(uri), run_id=run_id)
+    write_text_whole(run_folder / MEMORY_FILE, memory.model_dump_json(indent=2) + "\n")
     return run_id
 
 
 def _known_run(uri: str, run_folder: Path) -> str | None:
     """The MLflow run that an earlier process made for `run_folder` in this store."""
     try:
-        memory = json.loads((run_folder / MEMORY_FILE).read_bytes())
-        return str(memory["run_id"]) if memory["uri"] == hide_password(uri) else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        memory = _Memory.read(run_folder / MEMORY_FILE, ServiceError, "a new MLflow run is made")
+    except FileNotFoundError:
         return None
+    except ServiceError as error:
+        logger.warning("%s", error)
+        return None
+    return memory.run_id if memory.uri == hide_password(uri) else None
 
 
 def _is_alive(client: MlflowClient, run_id: str) -> bool:
