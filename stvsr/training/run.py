@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ def open_run(
         if fresh and path.exists():
             logger.info("%s: removed, to start anew", path)
             shutil.rmtree(path)
-        if not (path / RECORD_FILE).exists():
+        if not os.path.lexists(path / RECORD_FILE):
             record = RunRecord(
                 parameters=wanted, code=(code or CodeVersion(),), data_version=data_version
             )
