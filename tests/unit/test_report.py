@@ -228,7 +228,11 @@ def test_scores_without_all_clips_are_refused(line: Path) -> None:
     report_of(line)
     path = line / "evaluation" / "scores.json"
     scores = json.loads(path.read_text())
-    for groups, reason in (({}, "all clips are missing"), ({"odd": {}}, "groups.odd.clips: Field")):
+    faults: dict[str, dict[str, object]] = {
+        "all clips are missing": {},
+        "groups.odd.clips: Field": {"odd": {}},
+    }
+    for reason, groups in faults.items():
         path.write_text(json.dumps(scores | {"groups": groups}))
         with pytest.raises(SourceError, match=rf"scores.json: damaged \(.*{reason}"):
             write_report(line / "evaluation", line / "model", line / "report" / "index.html")
