@@ -39,7 +39,7 @@ def open_regular(path: Path) -> BufferedReader:
     """
     _check_regular(path, path.stat())
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    file = os.fdopen(descriptor, "rb", closefd=True)
+    file = os.fdopen(descriptor, "rb")
     try:
         _check_regular(path, os.fstat(descriptor))
     except OSError:
@@ -62,10 +62,9 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        content = b"" if size > limit else file.read(limit + 1)
-        if (found := max(size, len(content))) > limit:
-            raise OSError(errno.EFBIG, f"{found} bytes; at most {limit} are read", str(path))
-        return content
+        if size > limit:
+            raise OSError(errno.EFBIG, f"{size} bytes; at most {limit} are read", str(path))
+        return file.read(size)
 
 
 def is_side_file(name: str) -> bool:
