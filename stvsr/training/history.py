@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 TIMING = frozenset({"clips_per_second", "data_wait", "peak_memory_mib", "step_seconds"})
 """Metrics that tell of the machine, not of the training: these differ from run to run."""
 
-
 REMEDY = "put the file back, or train with --fresh"
+"""What to do about a history that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,17 @@ class _Line(Numbers):
     """As `Chain` makes it."""
 
     def record(self) -> Record:
+        """The step and its metrics.
+
+        Raises:
+            ContentError: a metric is no number.
+        """
+        metrics = {}
         for name, value in self.by_name.items():
             if value is None or isinstance(value, bool):
                 raise ContentError(f"{name}: found {value}, allowed is a number")
-        return Record(self.step, {name: float(value or 0) for name, value in self.by_name.items()})
+            metrics[name] = float(value)
+        return Record(self.step, metrics)
 
 
 def read_history(path: Path) -> list[Record]:
