@@ -1,6 +1,5 @@
 """Parts that the flows share: a run of DVC's stages with its log, and its result."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
 from pipelines.dvc_cli import repro
+from stvsr.core.config import Tree
 from stvsr.core.errors import StvsrError
 from stvsr.core.escape import markdown
 from stvsr.core.yaml import Value
@@ -88,8 +88,11 @@ def show_results(key: str, title: str, files: Sequence[Path]) -> None:
 
 def results_table(file: Path) -> str:
     """A Markdown table of the values in a JSON file, below the name of its folder."""
-    leaves = _leaves(json.loads(file.read_bytes()))
-    rows = [f"| {markdown(name)} | {markdown(value)} |" for name, value in leaves]
+    try:
+        tree = Tree.read(file, StvsrError, "run its stage again").branches
+    except StvsrError as error:
+        tree = {"cannot be shown": str(error)}
+    rows = [f"| {markdown(name)} | {markdown(value)} |" for name, value in _leaves(tree)]
     return "\n".join(["", f"## {markdown(file.parent.name)}", "", "| | |", "|---|---|", *rows])
 
 

@@ -1,10 +1,11 @@
 """The clip: its frames' arithmetic and the one batch type that flows from loader to loss."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from torch import Tensor
 
-SCALE = 4
+SCALE: Final = 4
 """Spatial scale `s` of the task: HR is `s` times LR in height and width."""
 
 SEPTUPLET = 7

@@ -1,14 +1,75 @@
-"""Files and folders that appear whole or not at all, and locks that die with their process."""
+"""Regular files to read, files and folders that appear whole or not at all, locks of processes."""
 
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from stvsr.core.errors import BusyError, StvsrError
+
+MIB = 2**20
+
+SIDE_FILES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+"""Names, beside those with a dot in front, that operating systems add to folders and archives."""
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading; whatever is not a regular file is refused before it is opened.
+
+    A named pipe would wait for a writer, and a device may never end.
+
+    Raises:
+        FileNotFoundError: there is none, or a link leads to nothing.
+        OSError: it is a folder, pipe, device or socket, a link leads in a circle, or it may not be
+            read; `strerror` says which.
+    """
+    _check_regular(path, path.stat())
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = os.fdopen(descriptor, "rb")
+    try:
+        _check_regular(path, os.fstat(descriptor))
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(path: Path, state: os.stat_result) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(state.st_mode), "no file")
+        raise OSError(errno.EINVAL, f"it is {kind}, allowed is a regular file", str(path))
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Read a regular file of at most `limit` bytes.
+
+    Raises:
+        FileNotFoundError, OSError: as `open_regular`; or it is larger, and was not read.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"{size} bytes; at most {limit} are read", str(path))
+        return file.read(size)
+
+
+def is_side_file(name: str) -> bool:
+    """True if a file or folder is hidden or an operating system's: no listing of ours has it."""
+    return name.startswith(".") or name in SIDE_FILES
 
 
 def write_bytes_whole(path: Path, content: bytes) -> None:
@@ -157,6 +218,6 @@ def _refuse_to_replace_others(path: Path, holds: str) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a regular file's bytes, in hexadecimal."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

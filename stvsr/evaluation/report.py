@@ -2,8 +2,10 @@
 
 import base64
 import csv
+import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -11,7 +13,7 @@ from markupsafe import Markup
 
 from stvsr.core.errors import SourceError
 from stvsr.core.escape import one_line
-from stvsr.core.files import write_text_whole
+from stvsr.core.files import MIB, read_bytes, write_text_whole
 from stvsr.evaluation.chart import Series, line_chart
 from stvsr.evaluation.pictures import PANELS
 from stvsr.evaluation.scores import (
@@ -22,6 +24,13 @@ from stvsr.evaluation.scores import (
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 """Points (x, y) by the name of a table's column."""
+
+MOST_BYTES = 64 * MIB
+"""A table or a picture that is larger is not read."""
+
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?")
+
+_AGAIN = "run the stage that writes it again"
 
 GAIN_SHOWN = 0.005
 """Gains smaller than this, in dB, are neither coloured as better nor as worse."""
@@ -37,12 +46,12 @@ def write_report(evaluation: Path, model: Path, out: Path) -> None:
         out: the HTML file, whole or not at all.
 
     Raises:
-        SourceError: the evaluation is missing or damaged.
+        SourceError: the evaluation is missing or damaged, or history.csv is damaged.
         OSError: the disk is full or the folder cannot be written.
     """
     scores = read_scores(evaluation)
     history = read_curves(model / "history.csv", "step")
-    positions = read_curves(evaluation / "positions.csv", "frame")
+    positions = read_curves(evaluation / "positions.csv", "frame", texts=("kind",))
     strips = [(motion, scores.strips[motion]) for motion in MOTIONS if motion in scores.strips]
     page = _template().render(
         scores=scores,
@@ -83,35 +92,67 @@ def _in_one_line(value: object) -> object:
 def _picture(path: Path) -> str:
     """A PNG file's bytes in base 64."""
     try:
-        return base64.b64encode(path.read_bytes()).decode()
+        return base64.b64encode(read_bytes(path, MOST_BYTES)).decode()
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file; run `stvsr evaluate` again") from None
+    except OSError as error:
+        raise SourceError(
+            f"{path}: cannot be read ({error.strerror}); run `stvsr evaluate` again"
+        ) from None
 
 
-def read_curves(path: Path, x: str) -> dict[str, list[tuple[float, float]]]:
-    """The columns of a CSV over its column `x`; cells that are empty or no number are passed over.
+def read_curves(
+    path: Path, x: str, texts: Collection[str] = ()
+) -> dict[str, list[tuple[float, float]]]:
+    """The columns of a CSV of numbers over its column `x`; cells may be empty.
 
-    A file that is not there has no columns.
+    Args:
+        path: a file of ours; one that is not there has no columns.
+        x: name of the first column, which has a number in each row.
+        texts: columns that are passed over.
+
+    Raises:
+        SourceError: it cannot be read, or is no such table; names the line.
     """
     curves: dict[str, list[tuple[float, float]]] = {}
-    if not path.is_file():
-        return curves
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            at = _number(row.get(x))
-            for name, cell in row.items():
-                value = _number(cell)
-                if at is not None and value is not None:
-                    curves.setdefault(name, []).append((at, value))
+    names, rows = _read_table(path, x)
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(names):
+            raise _damaged(path, f"line {number}: {len(row)} cells in {len(names)} columns")
+        cells = {name: cell for name, cell in zip(names, row, strict=True) if name not in texts}
+        values = {name: _number(path, number, cell) for name, cell in cells.items() if cell}
+        if x not in values:
+            raise _damaged(path, f"line {number}: no {x}")
+        for name, value in values.items():
+            curves.setdefault(name, []).append((values[x], value))
     return curves
 
 
-def _number(cell: str | None) -> float | None:
+def _read_table(path: Path, x: str) -> tuple[list[str], list[list[str]]]:
+    """The names of a CSV's columns, and its rows; none where there is no file."""
     try:
-        value = float(cell or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+        text = read_bytes(path, MOST_BYTES).decode()
+        names, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); {_AGAIN}") from None
+    except (UnicodeDecodeError, ValueError, csv.Error) as error:
+        raise _damaged(path, f"no table in UTF-8: {error}") from None
+    if names[:1] != [x] or len(set(names)) != len(names):
+        raise _damaged(path, f"line 1: found {names!r:.60}, allowed are {x} and other names, once")
+    return names, rows
+
+
+def _number(path: Path, line: int, cell: str) -> float:
+    value = float(cell) if _NUMBER.fullmatch(cell) else math.nan
+    if not math.isfinite(value):
+        raise _damaged(path, f"line {line}: found {cell!r:.40}, allowed is a finite number")
+    return value
+
+
+def _damaged(path: Path, reason: str) -> SourceError:
+    return SourceError(f"{path}: damaged ({reason}); {_AGAIN}")
 
 
 def _direction(gain: float | None) -> str:

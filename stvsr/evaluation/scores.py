@@ -9,14 +9,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from stvsr.core.config import Config, ValidationError
+from stvsr.core.config import Config, Count, Field, field_validator
 from stvsr.core.errors import SourceError
 from stvsr.metrics import finite_mean
 
 Kind = Literal["input", "interpolated"]
 """An input frame, whose LR the network gets, or an interpolated one, which it makes."""
+
+Decibel = Annotated[float, Field(ge=-1000, le=1000)]
+Ssim = Annotated[float, Field(ge=-1, le=1)]
 
 MOTIONS = ("slow", "medium", "fast")
 """The motion classes, in the order in which tables show them."""
@@ -55,9 +58,9 @@ class FrameScore:
 class Quality(Config):
     """Mean scores of one method on some frames; null where no frame could be scored."""
 
-    psnr_y: float | None
+    psnr_y: Decibel | None
     """PSNR-Y in dB."""
-    ssim_y: float | None
+    ssim_y: Ssim | None
     """SSIM-Y in [-1, 1]."""
 
 
@@ -83,7 +86,7 @@ class Comparison(Config):
 class GroupScores(Config):
     """Scores of a group of clips: all of them, or one motion class."""
 
-    clips: int
+    clips: Count
     """Clips in the group."""
     all: Comparison
     """On all frames."""
@@ -96,11 +99,11 @@ class GroupScores(Config):
 class Crop(Config):
     """Place of a strip in its frame, in HR pixels."""
 
-    top: int
+    top: Count
     """First row."""
-    left: int
+    left: Count
     """First column."""
-    size: int
+    size: Count
     """Side of the square."""
 
 
@@ -113,9 +116,9 @@ class Strip(Config):
     """That clip's gain over the baseline, in dB."""
     crop: Crop
     """The part that is shown."""
-    input_frame: int
+    input_frame: Count
     """The input frame that is shown, from 1."""
-    interpolated_frame: int
+    interpolated_frame: Count
     """The interpolated frame that is shown, from 1."""
 
 
@@ -124,9 +127,9 @@ class ModelFacts(Config):
 
     name: str
     """Its name, such as "stdan-small"."""
-    parameters: int
+    parameters: Count
     """Number of its parameters."""
-    step: int
+    step: Count
     """Training step of its weights."""
     seed: int
     """Seed of the run."""
@@ -151,12 +154,26 @@ class Scores(Config):
     """Degradation of the scored clips."""
     data_hash: str
     """Hash of the scored shards."""
-    frames_left_out: int
+    frames_left_out: Count
     """Frames with an infinite PSNR, which count in no mean."""
     groups: dict[str, GroupScores]
     """Scores of "all" clips and of each motion class that has clips."""
     strips: dict[str, Strip]
     """The strips of each motion class that has clips."""
+
+    @field_validator("groups", "strips")
+    @classmethod
+    def _have_known_names(cls, groups: dict[str, object]) -> dict[str, object]:
+        if unknown := sorted(groups.keys() - {"all", *MOTIONS}):
+            raise ValueError(f"found {unknown[0]!r:.40}, allowed are all, {', '.join(MOTIONS)}")
+        return groups
+
+    @field_validator("groups")
+    @classmethod
+    def _have_all_clips(cls, groups: dict[str, GroupScores]) -> dict[str, GroupScores]:
+        if "all" not in groups:
+            raise ValueError("the scores of all clips are missing")
+        return groups
 
     @property
     def same_degradation(self) -> bool:
@@ -172,16 +189,9 @@ def read_scores(evaluation: Path) -> Scores:
     """
     path = evaluation / "scores.json"
     try:
-        return Scores.model_validate_json(path.read_bytes())
+        return Scores.read(path, SourceError, "run `stvsr evaluate` again")
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file; run `stvsr evaluate` first") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SourceError(
-            f"{path}: not an evaluation of this version ({where or 'file'}: {first['msg']}); "
-            "run `stvsr evaluate` again"
-        ) from None
 
 
 def group_scores(frames: Sequence[FrameScore]) -> dict[str, GroupScores]:

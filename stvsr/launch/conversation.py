@@ -88,7 +88,7 @@ class Conversation:
         """The refusal; None where there is none."""
         if not self.is_refused:
             return None
-        return Refusal.model_validate_json(self._refusal.read_bytes())
+        return Refusal.read(self._refusal, TrainingError, "run the same command again")
 
     def raise_refusal(self) -> None:
         """Raise what a worker refused with, if one did.

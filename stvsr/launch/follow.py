@@ -1,6 +1,5 @@
 """The log of a run, shown by the command that started it, with a bar on a terminal."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stvsr.core.escape import one_line
 from stvsr.core.terminal import PlainConsole
+from stvsr.training.history import newest_step
 
 
 class Follower:
@@ -31,7 +31,7 @@ class Follower:
                 sys.stderr.write(f"{line}\n")
                 sys.stderr.flush()
         if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=self._step())
+            self._bar.update(self._task, completed=newest_step(self._history))
 
     def _new_lines(self) -> list[str]:
         if not self._log.exists():
@@ -41,14 +41,6 @@ class Follower:
             whole, newline, _ = file.read().rpartition(b"\n")
         self._seen += len(whole) + len(newline)
         return whole.decode(errors="replace").splitlines()
-
-    def _step(self) -> int:
-        """Step of the history's last whole line."""
-        try:
-            lines = self._history.read_bytes().split(b"\n")
-            return int(json.loads(lines[-2])["step"])
-        except (OSError, IndexError, ValueError, KeyError):
-            return 0
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from stvsr.core.config import Config, Field
+from stvsr.core.errors import ServiceError
 
 TRAVELS = (
     "MLFLOW_TRACKING_URI",
@@ -44,4 +45,4 @@ def own_settings() -> dict[str, str]:
 
 def apply_file(path: Path) -> None:
     """Set what the submitter of this process's job sent."""
-    Settings.model_validate_json(path.read_bytes()).apply()
+    Settings.read(path, ServiceError, "submit the job again").apply()

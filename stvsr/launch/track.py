@@ -1,12 +1,13 @@
 """`stvsr track sync`: upload the metrics that a tracker missed."""
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from stvsr.core.config import Config, Field, ValidationError
+from stvsr.core.config import Config, Count, Field
 from stvsr.core.errors import BusyError, CheckpointError, TrainingError
-from stvsr.core.files import only_writer, write_text_whole
+from stvsr.core.files import MIB, only_writer, read_bytes, write_text_whole
 from stvsr.launch.job import TrainJob
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
 from stvsr.training.checkpoint import Checkpoints
@@ -28,7 +29,7 @@ class TrackedRun(Config):
 
     experiment: str
     """Name of the experiment."""
-    steps: int
+    steps: Count
     """Steps of the whole run."""
     tags: dict[str, str] = Field(default_factory=dict)
     """Origin of the run."""
@@ -73,7 +74,7 @@ def sync_runs(runs: Path, uri: str) -> None:
         TrainingError: there is no run.
         CheckpointError: the state of some runs is damaged, a line for each; the others are in.
     """
-    folders = sorted(record.parent for record in runs.glob(f"*/{RECORD_FILE}"))
+    folders = sorted(record.parent for record in runs.glob(f"[!.]*/{RECORD_FILE}"))
     if not folders:
         raise TrainingError(
             f"{runs}: found no run (a folder with {RECORD_FILE}); train one with `stvsr train`, "
@@ -104,18 +105,20 @@ def sync_run(run: RunFolder, uri: str) -> None:
     tracker.log_params(run.parameters)
     tracker.sync(kept)
     if (picture := run.path / PICTURE).is_file():
-        tracker.log_picture(PICTURE, picture.read_bytes())
+        tracker.log_picture(PICTURE, read_bytes(picture, 64 * MIB))
     tracker.finish("finished" if last >= record.steps else "interrupted")
     if (weights := run.path / WEIGHTS_FILE).is_file():
-        tag_weights(uri, run.path, weights.read_text().strip())
+        tag_weights(uri, run.path, _read_checksum(weights))
     logger.info("%s: MLflow has it up to step %d of %d", run.path, last, record.steps)
 
 
 def _read_record(folder: Path) -> TrackedRun:
-    path = folder / RECORD_FILE
-    try:
-        return TrackedRun.model_validate_json(path.read_bytes())
-    except ValidationError:
-        raise CheckpointError(
-            f"{path}: damaged; `stvsr train` with the run's parameters writes it again"
-        ) from None
+    remedy = "`stvsr train` with the run's parameters writes it again"
+    return TrackedRun.read(folder / RECORD_FILE, CheckpointError, remedy)
+
+
+def _read_checksum(path: Path) -> str:
+    checksum = read_bytes(path, 1024).decode("ascii", "replace").strip()
+    if not re.fullmatch("[0-9a-f]{64}", checksum):
+        raise CheckpointError(f"{path}: damaged: no SHA-256; `stvsr train` writes it again")
+    return checksum

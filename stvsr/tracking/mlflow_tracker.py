@@ -5,13 +5,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from stvsr.core.config import Config, Field, ValidationError, model_validator
+from stvsr.core.config import Config, Field, model_validator
+from stvsr.core.errors import ServiceError
 from stvsr.core.files import write_text_whole
 from stvsr.tracking.store import (
     hide_password,
@@ -39,7 +40,9 @@ PARAMS_PER_REQUEST = 100
 class KnownRuns(Config):
     """The MLflow runs of one training run: the content of mlflow.json."""
 
-    runs: dict[str, str] = Field(default_factory=dict)
+    runs: dict[str, Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,64}$")]] = Field(
+        default_factory=dict
+    )
     """Id of its MLflow run by the store's URI, without a password."""
 
     @model_validator(mode="before")
@@ -190,8 +193,11 @@ def _known_run(uri: str, run_folder: Path) -> str | None:
 def _known_runs(run_folder: Path) -> dict[str, str]:
     """The MLflow runs of `run_folder` by store; none where the file is missing or damaged."""
     try:
-        known = KnownRuns.model_validate_json((run_folder / MEMORY_FILE).read_bytes())
-    except (FileNotFoundError, ValidationError):
+        known = KnownRuns.read(run_folder / MEMORY_FILE, ServiceError, "a new MLflow run is made")
+    except FileNotFoundError:
+        return {}
+    except ServiceError as error:
+        logger.warning("%s", error)
         return {}
     return {_key(uri): run_id for uri, run_id in known.runs.items()}
 

@@ -6,27 +6,26 @@ schedule, the data's position and all randomness are functions of the step, so t
 that has to be kept of them; nothing in it depends on the number of workers.
 """
 
-import dataclasses
 import hashlib
-import json
 import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
 
 from stvsr.artifact import WEIGHTS_FILE, read_tensors, tensors_to_bytes
+from stvsr.core.config import Config, ContentError, Count, Sha256, field_validator
 from stvsr.core.errors import CheckpointError
-from stvsr.core.files import whole_folder
+from stvsr.core.files import MIB, read_bytes, whole_folder
 from stvsr.training.counters import Counters
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT: Final = 2
 """Version of the checkpoint's layout."""
 
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -44,6 +43,7 @@ class Checkpoint:
         optimizer: by "PARAMETER/KEY", such as "conv.weight/exp_avg".
         ema: the averaged weights by name; empty where the run keeps none.
         score: the validation's score at this very step, higher is better; None where it had none.
+        records: of the history, when the checkpoint was saved.
     """
 
     counters: Counters
@@ -51,6 +51,29 @@ class Checkpoint:
     optimizer: Mapping[str, Tensor]
     ema: Mapping[str, Tensor]
     score: float | None = None
+    records: int = 0
+
+
+class State(Config):
+    """The first line of state.json; the second is its checksum."""
+
+    format: Literal[2]
+    """`FORMAT` of the writer."""
+    counters: Counters
+    """The step and the running numbers."""
+    files: dict[str, Sha256]
+    """Checksum of each file of tensors."""
+    score: float | None
+    """The validation's score at this step; null where it had none."""
+    records: Count = 0
+    """Records of the history when the checkpoint was saved; 0 where it is not known."""
+
+    @field_validator("files")
+    @classmethod
+    def _are_all_there(cls, files: dict[str, str]) -> dict[str, str]:
+        if files.keys() != {WEIGHTS_FILE, OPTIMIZER_FILE, EMA_FILE}:
+            raise ValueError(f"names {len(files)} files, allowed are the three of tensors")
+        return files
 
 
 class Checkpoints:
@@ -83,12 +106,13 @@ class Checkpoints:
             OPTIMIZER_FILE: tensors_to_bytes(checkpoint.optimizer),
             EMA_FILE: tensors_to_bytes(checkpoint.ema),
         }
-        state = {
-            "format": FORMAT,
-            "counters": dataclasses.asdict(checkpoint.counters),
-            "score": checkpoint.score,
-            "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        }
+        state = State(
+            format=FORMAT,
+            counters=checkpoint.counters,
+            files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+            score=checkpoint.score,
+            records=checkpoint.records,
+        )
         with whole_folder(self.path(checkpoint.counters.step)) as partial:
             for name, content in files.items():
                 (partial / name).write_bytes(content)
@@ -103,13 +127,18 @@ class Checkpoints:
         """
         path = self.path(step)
         state = _read_state(path / STATE_FILE)
-        files = {name: read_tensors(path / name, sha) for name, sha in state["files"].items()}
+        if state.counters.step != step:
+            raise CheckpointError(
+                f"{path}: damaged: its state is that of step {state.counters.step}"
+            )
+        files = {name: read_tensors(path / name, sha) for name, sha in state.files.items()}
         return Checkpoint(
-            Counters(**state["counters"]),
+            state.counters,
             files[WEIGHTS_FILE],
             files[OPTIMIZER_FILE],
             files[EMA_FILE],
-            state["score"],
+            state.score,
+            state.records,
         )
 
     def newest_whole(self) -> Checkpoint | None:
@@ -153,10 +182,9 @@ class Checkpoints:
 
     def _score(self, step: int) -> float | None:
         try:
-            score = _read_state(self.path(step) / STATE_FILE)["score"]
+            return _read_state(self.path(step) / STATE_FILE).score
         except CheckpointError:
             return None
-        return None if score is None else float(score)
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -200,29 +228,26 @@ def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
     return tensor if tensor.ndim == 0 else torch.empty_like(parameter).copy_(tensor)
 
 
-def _with_checksum(state: Mapping[str, object]) -> str:
+def _with_checksum(state: State) -> str:
     """state.json's text: the state on its first line, the checksum of that line on the second."""
-    line = json.dumps(state, sort_keys=True, allow_nan=False)
+    line = state.model_dump_json()
     return f"{line}\n{hashlib.sha256(line.encode()).hexdigest()}\n"
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def _read_state(path: Path) -> State:
     try:
-        line, checksum = path.read_text(encoding="utf-8").splitlines()
-        whole = hashlib.sha256(line.encode()).hexdigest() == checksum
-        state: dict[str, Any] = json.loads(line) if whole else {}
+        line, _, checksum = read_bytes(path, MIB).partition(b"\n")
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror}); a run's folder must be on storage that "
             "all workers share, under the same absolute path"
         ) from None
-    except ValueError:
-        state = {}
-    if not state:
+    if checksum != f"{hashlib.sha256(line).hexdigest()}\n".encode():
         raise CheckpointError(f"{path}: damaged: its text does not have its checksum")
-    if state["format"] != FORMAT:
+    try:
+        return State.parse(line)
+    except ContentError as fault:
         raise CheckpointError(
-            f"{path}: format {state['format']}, this version reads {FORMAT}; "
-            "resume with the version of stvsr that wrote it, or start anew with --fresh"
-        )
-    return state
+            f"{path}: no state of format {FORMAT} ({fault})",
+            remedy="resume with the version of stvsr that wrote it, or start anew with --fresh",
+        ) from None

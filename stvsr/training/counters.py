@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stvsr.core.config import Count
 from stvsr.training.gradients import StepSums
 from stvsr.training.offsets import ALARM_PX
 
@@ -29,11 +30,11 @@ class Counters:
         validation_pending: whether this step has still to be validated and recorded.
     """
 
-    step: int = 0
-    skipped_steps: int = 0
-    skipped_in_a_row: int = 0
-    replaced_clips: int = 0
-    window_steps: int = 0
+    step: Count = 0
+    skipped_steps: Count = 0
+    skipped_in_a_row: Count = 0
+    replaced_clips: Count = 0
+    window_steps: Count = 0
     window_loss: float = 0.0
     window_norm: float = 0.0
     window_offset: float = 0.0

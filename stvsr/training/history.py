@@ -6,20 +6,27 @@ it back to the checkpoint's step and then writes the same lines again.
 
 import csv
 import io
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stvsr.core.config import ContentError, Count, Numbers
 from stvsr.core.errors import CheckpointError
-from stvsr.core.files import write_bytes_whole, write_text_whole
+from stvsr.core.files import MIB, open_regular, read_bytes, write_bytes_whole, write_text_whole
+from stvsr.core.lines import Chain
+
+MOST_BYTES = 256 * MIB
+"""A history that is larger is not read; a million records have about this size."""
 
 logger = logging.getLogger(__name__)
 
 TIMING = frozenset({"clips_per_second", "data_wait", "peak_memory_mib", "step_seconds"})
 """Metrics that tell of the machine, not of the training: these differ from run to run."""
+
+REMEDY = "put the file back, or train with --fresh"
+"""What to do about a history that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +41,32 @@ class Record:
     step: int
     metrics: Mapping[str, float]
 
-    def to_line(self) -> bytes:
-        """One line of JSON, newline included."""
+    def to_line(self, chain: Chain) -> bytes:
+        """The next line of a history: JSON with a checksum, newline included."""
         metrics = {name: float(value) for name, value in self.metrics.items()}
-        return json.dumps({"step": self.step, **metrics}, allow_nan=False).encode() + b"\n"
+        return chain.seal({"step": self.step, **metrics})
+
+
+class _Line(Numbers):
+    """A line of a history: the step, and the metrics by name."""
+
+    step: Count
+    """Optimizer steps done."""
+    checksum: str = ""
+    """As `Chain` makes it."""
+
+    def record(self) -> Record:
+        """The step and its metrics.
+
+        Raises:
+            ContentError: a metric is no number.
+        """
+        metrics = {}
+        for name, value in self.by_name.items():
+            if value is None or isinstance(value, bool):
+                raise ContentError(f"{name}: found {value}, allowed is a number")
+            metrics[name] = float(value)
+        return Record(self.step, metrics)
 
 
 def read_history(path: Path) -> list[Record]:
@@ -46,12 +75,28 @@ def read_history(path: Path) -> list[Record]:
     A last line without its end, which a full disk or a cut of power can leave, is passed over.
 
     Raises:
-        CheckpointError: a line is not a record.
+        CheckpointError: the file cannot be read, or a line is changed, lost, or not a record.
     """
-    if not path.exists():
+    chain = Chain()
+    lines = enumerate(_whole_lines(path), start=1)
+    return [_parse(line, chain, f"{path}, line {number}") for number, line in lines]
+
+
+def newest_step(path: Path) -> int:
+    """Step of the last whole line of a history that is being written; 0 where there is none."""
+    try:
+        return _Line.parse(_whole_lines(path)[-1]).step
+    except (CheckpointError, ContentError, IndexError):
+        return 0
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    try:
+        return read_bytes(path, MOST_BYTES).split(b"\n")[:-1]
+    except FileNotFoundError:
         return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})", remedy=REMEDY) from None
 
 
 def curve(records: Sequence[Record], name: str) -> list[tuple[int, float]]:
@@ -71,23 +116,47 @@ def write_csv(records: Sequence[Record], path: Path) -> None:
 
 
 class History:
-    """A history.jsonl that is being written; one process at a time."""
+    """A history.jsonl that is being written; one process at a time.
+
+    Attributes:
+        path: the file.
+        records: how many it has, those that wait for the disk among them.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._size = path.stat().st_size if path.exists() else 0
         self._waiting: list[bytes] = []
+        self._chain = Chain()
+        self.records = 0
 
-    def cut_back(self, step: int) -> None:
-        """Drop the records after `step`: a resumed run measures those again."""
-        kept = [record.to_line() for record in read_history(self.path) if record.step <= step]
-        write_bytes_whole(self.path, b"".join(kept))
+    def cut_back(self, step: int, records: int = 0) -> None:
+        """Drop the records after `step`: a resumed run measures those again.
+
+        Args:
+            step: the checkpoint's.
+            records: how many there were when it was saved.
+
+        Raises:
+            CheckpointError: the history is damaged, or has fewer records.
+        """
+        kept = [record for record in read_history(self.path) if record.step <= step]
+        if len(kept) < records:
+            raise CheckpointError(
+                f"{self.path}: found {len(kept)} records up to step {step}, its checkpoint was "
+                f"saved after {records}",
+                remedy=REMEDY,
+            )
+        self._chain = Chain()
+        write_bytes_whole(self.path, b"".join(record.to_line(self._chain) for record in kept))
         self._size = self.path.stat().st_size
         self._waiting = []
+        self.records = len(kept)
 
     def append(self, record: Record) -> None:
         """Write a record, or keep it in memory while the disk does not take it."""
-        self._waiting.append(record.to_line())
+        self._waiting.append(record.to_line(self._chain))
+        self.records += 1
         try:
             self._write_waiting()
         except OSError as error:
@@ -105,7 +174,7 @@ class History:
             OSError: the disk does not take them; they wait for the next call.
         """
         self._write_waiting()
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             os.fsync(file.fileno())
 
     def _write_waiting(self) -> None:
@@ -120,13 +189,12 @@ class History:
         self._waiting = []
 
 
-def _parse(line: bytes, where: str) -> Record:
+def _parse(line: bytes, chain: Chain, where: str) -> Record:
     try:
-        fields = json.loads(line)
-        step = fields.pop("step")
-        return Record(int(step), {name: float(value) for name, value in fields.items()})
-    except (ValueError, TypeError, AttributeError, KeyError):
+        if not chain.accept(line):
+            raise ContentError("changed, or a line before it is lost: its checksum differs")
+        return _Line.parse(line).record()
+    except ContentError as fault:
         raise CheckpointError(
-            f"{where}: found {line[:60]!r}, which is no record of a step; "
-            "put the file back, or train with --fresh"
+            f"{where}: found {line[:60]!r}, which is no record of a step ({fault})", remedy=REMEDY
         ) from None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Literal
 
 import stvsr
 from stvsr.artifact import CodeVersion
-from stvsr.core.config import Config, Field, ValidationError
+from stvsr.core.config import Config, Field
 from stvsr.core.errors import CheckpointError, TrainingError
 from stvsr.core.files import only_writer, write_text_whole
 from stvsr.training.tracker import Scalar
@@ -19,6 +20,9 @@ from stvsr.training.tracker import Scalar
 logger = logging.getLogger(__name__)
 
 RECORD_FILE = "run.json"
+
+REMEDY = "put it back, use the version that wrote it, or throw the run away with --fresh"
+"""What to do about a record that cannot be read."""
 
 
 class RunRecord(Config):
@@ -165,7 +169,7 @@ def open_run(
         if fresh and path.exists():
             logger.info("%s: removed, to start anew", path)
             shutil.rmtree(path)
-        if not (path / RECORD_FILE).exists():
+        if not os.path.lexists(path / RECORD_FILE):
             record = RunRecord(
                 parameters=wanted, code=(code or CodeVersion(),), data_version=data_version
             )
@@ -206,19 +210,11 @@ def read_run(path: Path) -> RunFolder:
     """
     file = path / RECORD_FILE
     try:
-        return RunFolder(path, RunRecord.model_validate_json(file.read_bytes()))
+        return RunFolder(path, RunRecord.read(file, CheckpointError, REMEDY))
     except FileNotFoundError:
         raise CheckpointError(
             f"{file}: no such file on this machine; a run's folder must be on storage that all "
             "workers share, under the same absolute path"
-        ) from None
-    except (ValidationError, OSError) as error:
-        fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": ""}
-        place = ".".join(str(part) for part in fault["loc"])
-        where = f" ({place}: {fault['msg']})" if place else ""
-        raise CheckpointError(
-            f"{file}: damaged, or of another version of stvsr{where}; "
-            "put it back, use the version that wrote it, or throw the run away with --fresh"
         ) from None
 
 

@@ -71,7 +71,7 @@ class TrainingState:
         else:
             self._restore(found or self._checkpoints.load(step))
         if self._world.is_main:
-            self._history.cut_back(self.counters.step)
+            self._history.cut_back(self.counters.step, found.records if found else 0)
             done, steps = self.counters.step, self._config.steps
             how = "starts" if step < 0 else "is finished" if done == steps else "resumes"
             logger.info("%s: %s at step %d of %d", self._run.path, how, done, steps)
@@ -131,6 +131,7 @@ class TrainingState:
             optimizer=optimizer_tensors(self._model, self._optimizer),
             ema=self._ema.model.state_dict() if self._ema else {},
             score=score,
+            records=self._history.records,
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:

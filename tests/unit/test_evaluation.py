@@ -255,5 +255,5 @@ def test_scores_that_are_missing_or_damaged_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"scores\.json: no such file; run `stvsr evaluate`"):
         read_scores(tmp_path)
     (tmp_path / "scores.json").write_text('{"format": 1, "model": 3}')
-    with pytest.raises(SourceError, match=r"not an evaluation of this version \(model"):
+    with pytest.raises(SourceError, match=r"scores.json: damaged \(model"):
         read_scores(tmp_path)

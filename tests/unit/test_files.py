@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from stvsr.core.errors import StvsrError
-from stvsr.core.files import only_writer, whole_folder, write_bytes_whole
+from stvsr.core.files import (
+    is_side_file,
+    only_writer,
+    open_regular,
+    read_bytes,
+    whole_folder,
+    write_bytes_whole,
+)
+from tests.support.files import SPECIAL_FILES, replace_by_special
 
 LIMIT_FILES_TO_4_KIB = """
 import resource, signal, sys
@@ -132,3 +140,54 @@ def test_only_what_is_known_for_ones_own_is_replaced(tmp_path: Path, monkeypatch
             only_writer(path, holds="model.json"),
         ):
             pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    {
+        "a named pipe": "it is a named pipe, allowed is a regular file",
+        "a device": "it is a device, allowed is a regular file",
+        "a socket": "it is a socket, allowed is a regular file",
+        "a folder": "it is a folder, allowed is a regular file",
+        "a circle of links": "Too many levels of symbolic links",
+        "a link to nothing": "No such file or directory",
+    }.items(),
+)
+def test_what_is_no_regular_file_is_refused_before_it_is_opened(
+    tmp_path: Path, kind: str, reason: str
+) -> None:
+    path = tmp_path / "input"
+    replace_by_special(path, kind)
+    for read in (open_regular, lambda path: read_bytes(path, 10)):
+        with pytest.raises(OSError, match=reason) as caught:
+            read(path)
+        assert str(caught.value.filename) == str(path)
+
+
+def test_every_kind_of_special_file_is_in_the_table_above() -> None:
+    assert len(SPECIAL_FILES) == 6
+
+
+def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    assert read_bytes(tmp_path / "link", 7) == b"content"
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(OSError, match="1099511627776 bytes; at most 16 are read"):
+        read_bytes(path, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_hidden"),
+    {
+        **dict.fromkeys(("._clips.zip", ".DS_Store", "__MACOSX", "Thumbs.db"), True),
+        **dict.fromkeys(("clips.zip", "_clips.zip", "sequences"), False),
+    }.items(),
+)
+def test_hidden_side_files_are_told_by_name(name: str, is_hidden: bool) -> None:
+    assert is_side_file(name) == is_hidden

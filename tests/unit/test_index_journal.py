@@ -1,5 +1,6 @@
 """What an index that was killed leaves, and what the next one takes over."""
 
+import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -7,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from stvsr.core.errors import SourceError
+from stvsr.core.lines import Chain
 from stvsr.data.clips.layout import frame_path
 from stvsr.data.index import build as index_module
 from stvsr.data.index.build import IndexConfig, build_index
 from stvsr.data.index.inspection import Inspection
 from tests.support.clips import shorten_lists
+from tests.support.files import SPECIAL_FILES, replace_by_special
 
 CLIP = "00001/0002"
 
@@ -81,6 +85,30 @@ def tear(source: Path, journal: Path) -> None:
     journal.write_bytes(b"".join(lines[:2]) + lines[2][:-5])
 
 
+def flip_a_digit(source: Path, journal: Path) -> None:
+    """In the second clip's motion, which decides its class."""
+    lines = journal.read_bytes().splitlines(keepends=True)
+    before, mark, after = lines[2].partition(b'"motion_px": ')
+    digit = b"%d" % (9 - int(after[:1]))
+    journal.write_bytes(b"".join([*lines[:2], before, mark, digit, after[1:], *lines[3:]]))
+
+
+def lose_a_line(source: Path, journal: Path) -> None:
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:2], *lines[3:]]))
+
+
+def write_another_schema(source: Path, journal: Path) -> None:
+    """Lines whose checksum is right."""
+    chain = Chain()
+    lines = journal.read_bytes().splitlines(keepends=True)[:2]
+    fields = [json.loads(line) for line in lines]
+    content = b"".join(chain.seal({k: v for k, v in f.items() if k != "checksum"}) for f in fields)
+    assert content == b"".join(lines)
+    odd = {"clip": CLIP, "file_state": "", "inspection": {"reason": "", "width": "no"}, "odd": 1}
+    journal.write_bytes(content + chain.seal(odd))
+
+
 def fill_with_nothing(source: Path, journal: Path) -> None:
     """As a file looks after a power cut: its length is there, its content is not."""
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -95,6 +123,9 @@ ALL = ["00001/0001", CLIP, "00001/0003", "00001/0004", "00003/0003", "00003/0004
 CHANGES: dict[str, tuple[Callable[[Path, Path], None], list[str]]] = {
     "a changed file": (touch, [CLIP, "00001/0003"]),
     "a torn line": (tear, ALL[1:]),
+    "a flipped digit": (flip_a_digit, ALL[1:]),
+    "a lost line": (lose_a_line, ALL[1:]),
+    "another schema": (write_another_schema, ALL[1:]),
     "zeros": (fill_with_nothing, ALL[1:]),
     "other code": (inspected_otherwise, ALL),
 }
@@ -120,3 +151,10 @@ def test_other_limits_inspect_anew(source, killed, monkeypatch):
 def test_other_thresholds_need_no_judging(source, killed, monkeypatch):
     config = IndexConfig(slow_below=0.1, fast_from=0.2)
     assert inspected_again(source, killed, monkeypatch, config) == ["00001/0003"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SPECIAL_FILES if kind != "a link to nothing"])
+def test_a_special_file_in_the_journals_place_is_refused(source, killed, kind):
+    replace_by_special(killed.parent / ".index.inspections.jsonl", kind)
+    with pytest.raises(SourceError, match=r"inspections.jsonl: cannot be read .*; remove it"):
+        build_index(source, killed, IndexConfig())

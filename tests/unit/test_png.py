@@ -154,8 +154,44 @@ def test_a_file_is_judged_as_a_whole_and_as_libpng_does(what: str) -> None:
     content = UNUSUAL[what]()
     expected = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     if expected is None:
-        with pytest.raises(ValueError, match="damaged or truncated"):
+        with pytest.raises(ValueError, match=r"damaged or truncated|unknown chunk"):
             png.decode(content, SIZE, 1)
     else:
         np.testing.assert_array_equal(png.decode(content, SIZE, 1), expected[:1])
         np.testing.assert_array_equal(png.decode(content, SIZE), expected)
+
+
+def with_chunk(kind: bytes, data: bytes, place: int) -> bytes:
+    parts = chunks(compressed())
+    return file_of([*parts[:place], (kind, data), *parts[place:]])
+
+
+HEADER = chunks(compressed())[0][1]
+
+TAKEN_DIFFERENTLY = {
+    "a second header": (with_chunk(b"IHDR", HEADER, 1), r"second header \(IHDR\) at byte 33"),
+    "a second header after the pixels": (with_chunk(b"IHDR", HEADER, -1), "second header"),
+    "a longer header": (
+        file_of([(b"IHDR", HEADER + b"\0"), *chunks(compressed())[1:]]),
+        "14 bytes",
+    ),
+    "a shorter header": (file_of([(b"IHDR", HEADER[:12]), *chunks(compressed())[1:]]), "12 bytes"),
+    "an unknown critical chunk": (with_chunk(b"ABCD", b"data", 1), "unknown chunk 'ABCD'"),
+    "a critical chunk of no letters": (with_chunk(b"\0\1\xff\n", b"", 1), "unknown chunk"),
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), TAKEN_DIFFERENTLY.values(), ids=TAKEN_DIFFERENTLY.keys()
+)
+def test_chunks_that_readers_take_differently_are_refused(content: bytes, reason: str) -> None:
+    for check in (png.check_header, png.decode):
+        with pytest.raises(ValueError, match=reason) as caught:
+            check(content, SIZE)
+        assert str(caught.value).isprintable()
+    assert png.top_rows(memoryview(content), SIZE, 8) == content
+
+
+def test_chunks_that_a_decoder_may_pass_over_are_passed_over() -> None:
+    content = with_chunk(b"abCd", b"data", 1)
+    np.testing.assert_array_equal(png.decode(content, SIZE), png.decode(compressed(), SIZE))

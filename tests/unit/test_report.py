@@ -1,5 +1,6 @@
 """The report: one page that needs nothing else, and charts that say what they show."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +20,7 @@ from stvsr.evaluation.scores import (
     Scores,
     Strip,
 )
+from tests.support.files import SPECIAL_FILES, replace_by_special
 
 HISTORY = """step,learning_rate,loss,val/psnr_y_input,val/psnr_y_interpolated
 10,0.0004,0.04,,
@@ -182,10 +184,69 @@ def test_the_same_evaluation_gives_the_same_page(line: Path) -> None:
     assert report_of(line) == report_of(line)
 
 
-def test_cells_that_are_no_number_are_passed_over(tmp_path: Path) -> None:
+def test_empty_cells_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "history.csv"
-    path.write_text("step,loss\n10,nan\n20,\n30,high\n40,0.5\n,0.1\n50\n")
-    assert read_curves(path, "step")["loss"] == [(40.0, 0.5)]
+    path.write_text("step,loss,val/psnr_y\n10,,30.5\n20,1e-05,\n")
+    assert read_curves(path, "step")["loss"] == [(20.0, 1e-05)]
+
+
+MALFORMED = {
+    "no number": (b"step,loss\n10,0.5\n20,high\n", "line 3: found 'high'"),
+    "a NaN": (b"step,loss\n10,nan\n", "line 2: found 'nan'"),
+    "an infinity": (b"step,loss\n10,1e999\n", "line 2: found '1e999'"),
+    "digits with signs between": (b"step,loss\n1_0,0.5\n", "line 2: found '1_0'"),
+    "a missing cell": (b"step,loss\n10\n", "line 2: 1 cells in 2 columns"),
+    "a surplus cell": (b"step,loss\n10,1,2\n", "line 2: 3 cells in 2 columns"),
+    "no step": (b"step,loss\n,0.5\n", "line 2: no step"),
+    "a column twice": (b"step,loss,loss\n10,1,2\n", "line 1: found"),
+    "another table": (b"clip,loss\n10,1\n", "line 1: found"),
+    "nothing": (b"", "no table"),
+    "an open quote": (b'step,loss\n10,"0.5\n', "no table"),
+    "a huge cell": (b"step,loss\n10," + b"1" * 200_000 + b"\n", "no table"),
+    "a byte-order mark": ("step,loss\n10,1\n".encode("utf-8-sig"), "line 1: found"),
+    "UTF-16": ("step,loss\n10,1\n".encode("utf-16"), "no table in UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), MALFORMED.values(), ids=MALFORMED.keys())
+def test_a_malformed_table_is_refused_in_one_line(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    (tmp_path / "history.csv").write_bytes(content)
+    with pytest.raises(SourceError, match=re.escape(reason)) as caught:
+        read_curves(tmp_path / "history.csv", "step")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SPECIAL_FILES if kind != "a link to nothing"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("model/history.csv", "evaluation/positions.csv", "evaluation/scores.json"),
+        "evaluation/strips/slow_input.png",
+    ],
+)
+def test_a_special_file_in_the_place_of_an_input_is_refused(
+    line: Path, name: str, kind: str
+) -> None:
+    report_of(line)
+    replace_by_special(line / name, kind)
+    with pytest.raises(SourceError, match=rf"{name}: cannot be read \("):
+        write_report(line / "evaluation", line / "model", line / "report" / "index.html")
+
+
+def test_scores_without_all_clips_are_refused(line: Path) -> None:
+    report_of(line)
+    path = line / "evaluation" / "scores.json"
+    scores = json.loads(path.read_text())
+    faults: dict[str, dict[str, object]] = {
+        "all clips are missing": {},
+        "groups.odd.clips: Field": {"odd": {}},
+    }
+    for reason, groups in faults.items():
+        path.write_text(json.dumps(scores | {"groups": groups}))
+        with pytest.raises(SourceError, match=rf"scores.json: damaged \(.*{reason}"):
+            write_report(line / "evaluation", line / "model", line / "report" / "index.html")
 
 
 # --- charts

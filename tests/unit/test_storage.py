@@ -146,6 +146,6 @@ def test_a_tar_that_cannot_be_read_is_no_damage(tiny_shards_folder: Path, tmp_pa
     (folder / "000001.tar").unlink()
     (folder / "000001.tar").mkdir()
     shards = ShardSet.open(folder, damaged_tars=True)
-    with pytest.raises(ServiceError, match=r"000001\.tar: cannot be read \(Is a directory\)"):
+    with pytest.raises(ServiceError, match=r"000001\.tar: cannot be read \(it is a folder"):
         open_storage(folder).read_range("000001.tar", 0, 1)
     shards.files(0, ["hr1"])

@@ -10,6 +10,7 @@ from stvsr.core.errors import ServiceError
 from stvsr.tracking import mlflow_tracker
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
 from stvsr.tracking.store import open_client
+from tests.support.files import replace_by_special
 
 HISTORY = [
     (10, {"loss": 0.5, "learning_rate": 4e-4}),
@@ -179,7 +180,23 @@ def test_weights_are_tagged_where_the_run_was_logged(uri: str, tmp_path: Path) -
     assert tags["stvsr.weights_sha256"] == "ab" * 32
 
 
-def test_a_damaged_memory_of_the_mlflow_run_starts_another(uri: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "memory",
+    ["[", '{"uri": 1, "run_id": "a"}', '{"uri": "", "run_id": "a/../b"}', "[" * 99_999, "\ufeff{}"],
+)
+def test_a_damaged_memory_of_the_mlflow_run_is_said_and_starts_another(
+    uri: str, tmp_path: Path, memory: str, caplog: pytest.LogCaptureFixture
+) -> None:
     first = track(uri, tmp_path)
-    (tmp_path / "mlflow.json").write_text("[")
+    (tmp_path / "mlflow.json").write_text(memory)
     assert track(uri, tmp_path).run_id != first.run_id
+    assert "mlflow.json: damaged (" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["a named pipe", "a device"])
+def test_a_special_file_in_its_place_is_said_too(
+    uri: str, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    replace_by_special(tmp_path / "mlflow.json", kind)
+    track(uri, tmp_path)
+    assert "mlflow.json: cannot be read (" in caplog.text

@@ -13,6 +13,7 @@ from stvsr.training.run import (
     open_run,
     read_run,
 )
+from tests.support.files import SPECIAL_FILES, replace_by_special
 
 PARAMETERS = {"seed": 0, "model": {"name": "stdan", "k": 3}, "train": {"learning_rate": 2e-4}}
 
@@ -72,6 +73,32 @@ def test_a_damaged_run_file_is_refused(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"run\.json: damaged"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize("kind", SPECIAL_FILES)
+def test_a_special_file_in_the_place_of_the_record_is_refused(tmp_path, kind):
+    replace_by_special(tmp_path / "run.json", kind)
+    with pytest.raises(CheckpointError, match=r"run\.json: "):
+        open_run(tmp_path, {"seed": 0})
+
+
+MALFORMED = {
+    "an unknown key": {"odd": None},
+    "no code": {"code": []},
+    "a negative step": {"code": [{"step": -1}]},
+    "a NaN": {"parameters": {"seed": float("nan")}},
+    "a list for a parameter": {"parameters": {"seed": [0]}},
+}
+
+
+@pytest.mark.parametrize("changes", MALFORMED.values(), ids=MALFORMED.keys())
+def test_a_record_of_another_schema_is_refused_in_one_line(tmp_path, changes):
+    open_run(tmp_path, {"seed": 0})
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(record | changes))
+    with pytest.raises(CheckpointError, match=r"run\.json: damaged \(.*\); put it") as caught:
+        read_run(tmp_path)
+    assert str(caught.value).isprintable()
 
 
 # --- the code of a run

@@ -15,10 +15,12 @@ import pytest
 from PIL import Image
 
 from stvsr.cli import main
+from stvsr.core.errors import ShardError
 from stvsr.core.files import sha256_of
 from stvsr.data.shards.format import tar_header
+from stvsr.data.shards.read import ShardSet
 from stvsr.data.shards.verify import verify_set
-from tests.support.files import flip_byte
+from tests.support.files import SPECIAL_FILES, flip_byte, replace_by_special
 
 MEMBER = "00002_0002.hr5.png"
 
@@ -104,7 +106,13 @@ def cut(folder: Path, name: str) -> None:
 
 def edit_lineage(folder: Path, **changes: object) -> None:
     lineage = json.loads((folder / "lineage.json").read_text())
-    (folder / "lineage.json").write_text(json.dumps(lineage | changes))
+    (folder / "lineage.json").write_text(json.dumps(lineage | changes, indent=1) + "\n")
+
+
+def edit_record(folder: Path, **changes: object) -> None:
+    """Change the lineage's line of the second shard."""
+    first, second, third = json.loads((folder / "lineage.json").read_text())["shards"]
+    edit_lineage(folder, shards=[first, second | changes, third])
 
 
 OTHER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -119,9 +127,30 @@ OTHER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: shutil.copy(f / "000000.tar", f / "000001.tar"),
         "000001.tar: header of member 00002_0001.hr1.png: damaged at byte",
     ),
-    "data hash": (lambda f: edit_lineage(f, data_hash="0"), "data_hash is not that of its shards"),
-    "source": (lambda f: edit_lineage(f, source="0"), "source is not that of its clips"),
+    "data hash": (
+        lambda f: edit_lineage(f, data_hash="0" * 64),
+        "data_hash is not that of its shards",
+    ),
+    "source": (lambda f: edit_lineage(f, source="0" * 64), "source is not that of its clips"),
     "clips": (lambda f: edit_lineage(f, clips=11), "says 11 clips, its shards have another number"),
+    "a cut lineage": (
+        lambda f: os.truncate(f / "lineage.json", (f / "lineage.json").stat().st_size - 1),
+        "lineage.json: its bytes are not those",
+    ),
+    "a negative size": (
+        lambda f: edit_record(f, size=-1),
+        "shards.1.size: Input should be greater",
+    ),
+    "another size": (lambda f: edit_record(f, size=7), "000001.tar: says size 7, its index "),
+    "other code": (lambda f: edit_lineage(f, code="layout-1+0"), "made from other code or clips"),
+    "another scale": (lambda f: edit_lineage(f, scale=2), "scale: Input should be 4"),
+    "another key": (lambda f: edit_lineage(f, odd=None), "odd: Extra inputs are not permitted"),
+    "a lost shard": (
+        lambda f: edit_lineage(
+            f, shards=json.loads((f / "lineage.json").read_text())["shards"][1:]
+        ),
+        "data_hash is not that of its shards",
+    ),
     "no lineage": (lambda f: (f / "lineage.json").unlink(), "found no lineage.json"),
     "stranger": (lambda f: (f / "000003.tar").touch(), "000003.tar: no part of the set"),
 }
@@ -132,6 +161,35 @@ def test_whatever_does_not_belong_together_is_named(copied: Path, what: str) -> 
     change, words = OTHER_FAULTS[what]
     change(copied)
     assert any(words in line for line in faults(copied))
+
+
+def test_hidden_side_files_are_no_part_of_a_set(copied: Path) -> None:
+    for name in ("._000000.tar", ".DS_Store", "Thumbs.db"):
+        (copied / name).write_bytes(b"side file")
+    assert faults(copied) == ()
+
+
+@pytest.mark.parametrize("kind", SPECIAL_FILES)
+@pytest.mark.parametrize("name", ["lineage.json", "000001.idx", "000001.tar"])
+def test_a_special_file_in_the_place_of_a_sets_file_is_named(
+    copied: Path, name: str, kind: str
+) -> None:
+    replace_by_special(copied / name, kind)
+    (line,) = faults(copied)
+    assert name in line
+    with pytest.raises(ShardError, match=name):
+        ShardSet.open(copied)
+
+
+def test_the_json_of_a_clip_is_held_to_its_schema(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checksum is right: a file that was written so."""
+    shards = ShardSet.open(copied)
+    for content in (b"{}", b"[" * 100_000, b'{"clip": "00001/0001", "split": "odd"}'):
+        monkeypatch.setattr(shards, "_members", lambda *_, content=content: [memoryview(content)])
+        with pytest.raises(ShardError, match=r"member 00001_0001.json at byte \d+: damaged"):
+            shards.meta(0)
 
 
 def test_a_frame_that_was_damaged_before_it_was_packed_is_found(copied: Path) -> None:

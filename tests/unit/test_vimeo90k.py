@@ -13,7 +13,9 @@ from stvsr.data.clips.layout import (
 )
 from stvsr.data.index.build import IndexConfig, build_index, read_manifest, read_root
 from stvsr.data.sources.source import SourceConfig, make_source
+from stvsr.data.sources.vimeo90k import use_vimeo90k
 from tests.support.clips import shorten_lists
+from tests.support.files import SPECIAL_FILES, replace_by_special
 
 
 @pytest.fixture
@@ -100,3 +102,26 @@ def test_an_empty_list_is_refused(dataset, tmp_path):
     split_list(dataset, "test").write_text("\n\n")
     with pytest.raises(SourceError, match=r"sep_testlist\.txt: found no clip"):
         use(dataset, tmp_path / "source")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_list_with_a_byte_order_mark_is_read(dataset, tmp_path, encoding):
+    path = split_list(dataset, "train")
+    clips = read_clip_list(path)
+    mark = "\ufeff" if encoding.endswith("be") else ""
+    path.write_bytes(f"{mark}{path.read_text()}".encode(encoding))
+    assert read_clip_list(path) == clips
+
+
+@pytest.mark.parametrize("kind", SPECIAL_FILES)
+@pytest.mark.parametrize("name", ["sep_trainlist.txt", "slow_testset.txt", "vimeo.zip"])
+def test_a_special_file_in_the_place_of_an_input_is_refused_or_missing(
+    dataset, tmp_path, name, kind
+):
+    replace_by_special(dataset / name, kind)
+    path = dataset / name if name.endswith(".zip") else dataset
+    if name == "slow_testset.txt" and kind == "a link to nothing":
+        return
+    with pytest.raises(SourceError) as caught:
+        use_vimeo90k(path, None, None, tmp_path)
+    assert str(caught.value).isprintable()

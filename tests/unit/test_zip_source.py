@@ -115,9 +115,76 @@ def test_a_folder_with_the_zip_and_the_lists_is_the_dataset(archive, tmp_path):
     record = read_record(use(folder, tmp_path / "source"))
     assert record.root == str(folder / archive.name)
     assert motion_list(tmp_path / "source", "fast", "test").exists()
-    (folder / "other.zip").touch()
-    with pytest.raises(SourceError, match="has no sequences, sep_trainlist"):
-        use(folder, tmp_path / "source")
+
+
+def put_bytes_before(path: Path, before: bytes) -> None:
+    path.write_bytes(before + path.read_bytes())
+
+
+def force_zip64(path: Path) -> None:
+    """Say in the end record that the sizes are in a Zip64 record, which is put before it."""
+    content = path.read_bytes()
+    at = content.rindex(b"PK\5\6")
+    members, length, start = struct.unpack_from("<10xHII", content, at)
+    record = struct.pack(
+        "<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, members, members, length, start
+    )
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, at, 1)
+    end = struct.pack("<4s4xHHIIH", b"PK\5\6", 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    path.write_bytes(content[:at] + record + locator + end)
+
+
+@pytest.mark.parametrize("is_zip64", [False, True])
+@pytest.mark.parametrize("before", [b"#!/bin/sh\nexec unzip\n", bytes(100_000)])
+def test_bytes_before_a_zip_are_passed_over(archive, tmp_path, before, is_zip64):
+    frames = open_frames(archive).read(CLIP, 3)
+    if is_zip64:
+        force_zip64(archive)
+        assert open_frames(archive).read(CLIP, 3) == frames
+    put_bytes_before(archive, before)
+    assert open_frames(archive).read(CLIP, 3) == frames
+    assert read_clip_list(split_list(use(archive, tmp_path / "source"), "train"))
+
+
+def test_hidden_members_are_passed_over(dataset, archive, tmp_path):
+    with zipfile.ZipFile(archive, "a") as opened:
+        for name in (
+            f"__MACOSX/{TOP}sequences/{CLIP}/._im3.png",
+            f"__MACOSX/{TOP}sequences/{CLIP}/im3.png",
+            f"__MACOSX/{TOP}sep_trainlist.txt",
+            f"{TOP}.DS_Store",
+            f"{TOP}._sep_trainlist.txt",
+        ):
+            opened.writestr(name, b"not a frame")
+    assert index_of(archive, tmp_path).rejected == ()
+
+
+def test_hidden_files_beside_the_zip_are_passed_over(archive, tmp_path):
+    for name in (f"._{archive.name}", ".DS_Store", "Thumbs.db"):
+        (archive.parent / name).write_bytes(b"side file")
+    assert read_clip_list(split_list(use(archive.parent, tmp_path / "out"), "train"))
+
+
+def test_several_zips_in_a_folder_are_named(archive, tmp_path):
+    shutil.copy(archive, archive.with_name("another.zip"))
+    with pytest.raises(SourceError, match=r"2 zips \(another.zip, vimeo_.*set source.path to"):
+        use(archive.parent, tmp_path / "out")
+
+
+def test_the_lists_of_a_zip_without_any_are_read_beside_it(dataset, tmp_path):
+    folder = tmp_path / "frames alone"
+    shutil.copytree(dataset / "sequences", folder / "sequences")
+    (tmp_path / "zips").mkdir()
+    archive = zip_dataset(folder, tmp_path / "zips" / "sequences.zip", "")
+    with pytest.raises(SourceError, match=r"no sep_trainlist.txt beside sequences/ or the zip"):
+        use(archive, tmp_path / "source")
+    for path in dataset.glob("*.txt"):
+        shutil.copy(path, archive.parent)
+    for name in (archive, archive.parent):
+        source = use(name, tmp_path / "source")
+        for split in ("train", "test"):
+            expected = read_clip_list(split_list(dataset, split))
+            assert read_clip_list(split_list(source, split)) == expected
 
 
 def test_a_clip_in_two_motion_lists_is_refused_with_both(archive, tmp_path):
@@ -210,7 +277,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         r"its central directory \(byte \d+\) is damaged",
     ),
     "locator beyond the file": (point_nowhere, "a piece is missing"),
-    "no list": (without_list, r"has no sep_testlist\.txt beside sequences/; allowed with source"),
+    "no list": (
+        without_list,
+        r"has no sep_testlist\.txt beside sequences/ or the zip; allowed with source",
+    ),
 }
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from isal import isal_zlib
 
 from stvsr.core.errors import SourceError
+from stvsr.core.files import open_regular, read_bytes
 from stvsr.data.clips.layout import FRAMES, frame_path
 from stvsr.data.clips.zip_directory import DEFLATED, Directory, Member, read_directory
 
@@ -107,10 +108,7 @@ class FolderFrames:
 
     def _read(self, path: Path) -> bytes:
         try:
-            with path.open("rb", buffering=0) as file:
-                size = os.fstat(file.fileno()).st_size
-                _check_size(size)
-                return file.read(size)
+            return read_bytes(path, MAX_FRAME_BYTES)
         except OSError as error:
             raise FrameError(error.strerror or str(error)) from None
 
@@ -121,7 +119,7 @@ class ZipFrames:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.directory: Directory = read_directory(path)
-        self._file = path.open("rb")
+        self._file = open_regular(path)
 
     def missing(self, clip: str) -> list[int]:
         """See `Frames`."""

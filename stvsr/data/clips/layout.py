@@ -6,15 +6,16 @@ sep_trainlist.txt, sep_testlist.txt        one clip's name a line
 source.json                                ours: what the source is (`SourceRecord`)
 """
 
+import codecs
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from stvsr.core.clip import SEPTUPLET
-from stvsr.core.config import Config, ValidationError
+from stvsr.core.config import Config, Count, Field
 from stvsr.core.errors import SourceError
-from stvsr.core.files import write_text_whole
+from stvsr.core.files import MIB, read_bytes, write_text_whole
 
 Item = TypeVar("Item")
 Split = Literal["train", "test"]
@@ -29,6 +30,12 @@ CLIP_NAME = re.compile(r"[0-9A-Za-z_-]+/[0-9A-Za-z_-]+")
 
 RECORD_NAME = "source.json"
 
+MOST_LIST_BYTES = 64 * MIB
+"""A list that is larger is not read; Vimeo-90K's has 0.7 MB."""
+
+_BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+"""First bytes of a text that is not UTF-8, and its encoding."""
+
 
 class LeftOut(Config):
     """Something a source did not use."""
@@ -37,7 +44,7 @@ class LeftOut(Config):
     """The file, or the segment of it."""
     why: str
     """The reason, in words."""
-    clips: int = 1
+    clips: Count = 1
     """How many files or clips that are."""
 
 
@@ -46,11 +53,11 @@ class SourceRecord(Config):
 
     kind: Literal["sample", "videos", "vimeo90k"]
     """Where the clips come from."""
-    root: str = "."
+    root: str = Field(default=".", pattern=r"^[^\x00]+$")
     """The folder that holds `sequences/`, or a zip of it; "." is the folder of this file."""
-    train_clips: int
+    train_clips: Count
     """Clips in `sep_trainlist.txt`."""
-    test_clips: int
+    test_clips: Count
     """Clips in `sep_testlist.txt`."""
     provenance: dict[str, str]
     """Origin of the clips, in words."""
@@ -99,19 +106,27 @@ def read_clip_list(path: Path) -> list[str]:
     """The clips of a list, in its order; lines that hold nothing are passed over.
 
     Raises:
-        SourceError: the list is missing or no text, or a line is no clip's name (one that leads
-            out of the folder is none).
+        SourceError: the list is missing, too large or no text, or a line is no clip's name (one
+            that leads out of the folder is none).
     """
     try:
-        return parse_clip_list(path.read_bytes(), str(path))
+        return parse_clip_list(read_bytes(path, MOST_LIST_BYTES), str(path))
     except FileNotFoundError:
         raise SourceError(f"{path}: no such list; expected one clip's name a line") from None
+    except OSError as fault:
+        raise SourceError(
+            f"{path}: cannot be read ({fault.strerror}); expected a list, one clip's name a line"
+        ) from None
 
 
 def parse_clip_list(content: bytes, where: str) -> list[str]:
-    """`read_clip_list` for a list that is not a file; `where` names it in messages."""
+    """`read_clip_list` for a list that is not a file; `where` names it in messages.
+
+    Editors of Windows begin a text with a byte-order mark, which is no part of the first name.
+    """
+    encoding = _BYTE_ORDER_MARKS.get(content[:2], "utf-8-sig")
     try:
-        lines = content.decode("utf-8").splitlines()
+        lines = content.decode(encoding).splitlines()
     except UnicodeDecodeError:
         raise SourceError(f"{where}: not a text file; expected one clip's name a line") from None
     clips = []
@@ -138,13 +153,9 @@ def read_record(folder: Path) -> SourceRecord:
     Raises:
         SourceError: it is missing or not what `write_record` wrote.
     """
-    path = folder / RECORD_NAME
     try:
-        return SourceRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        return SourceRecord.read(folder / RECORD_NAME, SourceError, "run `stvsr source` again")
     except FileNotFoundError:
         raise SourceError(
             f"{folder}: no {RECORD_NAME} here; run `stvsr source` first, or name its folder"
         ) from None
-    except (ValidationError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise SourceError(f"{path}: damaged ({reason}); run `stvsr source` again") from None

@@ -17,14 +17,23 @@ LAST_FILTER = 4
 ANCILLARY = 0x20
 """Set in the first letter of a chunk that a decoder may pass over."""
 
+HEADER_BYTES = 13
+"""Bytes of an IHDR chunk's data."""
+
+CRITICAL = frozenset({b"PLTE", b"IDAT", b"IEND"})
+"""Chunks after IHDR that a decoder must know; a PNG with another one means more than we read."""
+
 _AS_IT_IS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def check_header(content: bytes | memoryview, size: tuple[int, int]) -> None:
     """Refuse what does not begin as an 8-bit RGB PNG of `size` = (H, W); nothing is decoded.
 
+    Its chunks are looked through too: readers differ in what they make of a second header, of one
+    of another length, and of a critical chunk that they do not know.
+
     Raises:
-        ValueError: says what the header holds.
+        ValueError: says what the header holds, or which chunk is not allowed.
     """
     if len(content) < 33 or bytes(content[:8]) != SIGNATURE or bytes(content[12:16]) != b"IHDR":
         raise ValueError("not a PNG file")
@@ -34,6 +43,27 @@ def check_header(content: bytes | memoryview, size: tuple[int, int]) -> None:
             f"a PNG of {width}x{height} pixels, bit depth {depth}, colour type {colour}, where "
             f"{size[1]}x{size[0]}, 8, 2 (RGB) is needed"
         )
+    _check_chunks(content)
+
+
+def _check_chunks(content: bytes | memoryview) -> None:
+    """Refuse a chunk IHDR of another length and, up to IEND, chunks that readers take differently.
+
+    A file that ends too early is left to the decoder.
+    """
+    place = len(SIGNATURE)
+    while place + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        is_header = place == len(SIGNATURE)
+        if is_header and length != HEADER_BYTES:
+            raise ValueError(f"its header (IHDR) has {length} bytes, allowed are {HEADER_BYTES}")
+        if not (is_header or kind[0] & ANCILLARY or kind in CRITICAL):
+            name = kind.decode("ascii", "backslashreplace")
+            what = "a second header (IHDR)" if kind == b"IHDR" else f"the unknown chunk {name!r}"
+            raise ValueError(f"{what} at byte {place}, which is not allowed")
+        if kind == b"IEND":
+            return
+        place += 12 + length
 
 
 def decode(
@@ -100,7 +130,9 @@ def _pixel_stream(content: memoryview) -> bytes | None:
         (length,) = struct.unpack_from(">I", content, place)
         kind, data = bytes(content[place + 4 : place + 8]), content[place + 8 : place + 8 + length]
         following = place + 12 + length
-        if following > len(content) or kind == b"acTL" or (kind == b"IHDR" and any(data[10:13])):
+        if (kind == b"IHDR") != (place == len(SIGNATURE) and length == HEADER_BYTES):
+            return None
+        if following > len(content) or kind == b"acTL" or (kind == b"IHDR" and any(data[10:])):
             return None
         if kind in (b"IHDR", b"IDAT", b"IEND"):
             (crc,) = struct.unpack_from(">I", content, following - 4)

@@ -9,6 +9,7 @@ import os
 import re
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from stvsr.core.clip import SEPTUPLET
 from stvsr.core.errors import SourceError
+from stvsr.core.files import is_side_file, open_regular
 
 MOST_MEMBERS = 20_000_000
 """A zip that says it has more members is refused."""
@@ -99,13 +101,13 @@ def read_directory(path: Path) -> Directory:
             members outside the file, or a member has an unsafe name, comes twice, is encrypted
             or compressed in a way that is not read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         size = file.seek(0, os.SEEK_END)
-        start, length, members = _find(path, file, size)
+        start, length, members, shift = _find(path, file, size)
         file.seek(start)
         content = file.read(length)
     try:
-        table = _Table(path, start)
+        table = _Table(path, start, shift)
         table.read(content, members)
     except struct.error:
         raise SourceError(
@@ -114,8 +116,13 @@ def read_directory(path: Path) -> Directory:
     return table.directory(size, hashlib.sha256(content).hexdigest())
 
 
-def _find(path: Path, file: BinaryIO, size: int) -> tuple[int, int, int]:
-    """First byte, length and number of members of the central directory, from the end record."""
+def _find(path: Path, file: BinaryIO, size: int) -> tuple[int, int, int, int]:
+    """First byte, length and number of members of the central directory, and the zip's shift.
+
+    The directory ends where the end records begin. Where it says that it is earlier, as many bytes
+    stand before the zip as the two differ by (a program that unpacks it, a header of a download):
+    every offset is shifted by them.
+    """
     tail_start = max(0, size - _END.size - _MOST_COMMENT)
     file.seek(tail_start)
     tail = file.read()
@@ -127,18 +134,22 @@ def _find(path: Path, file: BinaryIO, size: int) -> tuple[int, int, int]:
     _, _, members, length, start, _ = _END.unpack_from(tail, at)
     locator = tail[max(0, at - _LOCATOR.size) : at]
     if locator[:4] == b"PK\6\7" and len(locator) == _LOCATOR.size:
-        file.seek(min(_LOCATOR.unpack(locator)[1], size))
-        record = file.read(_END64.size)
-        if len(record) == _END64.size and record[:4] == b"PK\6\6":
-            _, members, length, start = _END64.unpack(record)
-    if start + length > end:
+        for place in (_LOCATOR.unpack(locator)[1], end - _LOCATOR.size - _END64.size):
+            file.seek(min(place, size))
+            record = file.read(_END64.size)
+            if len(record) == _END64.size and record[:4] == b"PK\6\6":
+                _, members, length, start = _END64.unpack(record)
+                end = place
+                break
+    shift = end - length - start
+    if shift < 0:
         raise SourceError(
             f"{path}: {size} bytes, but its directory should be at bytes {start} to "
             f"{start + length}: a piece is missing; {DOWNLOAD}"
         )
     if members > MOST_MEMBERS:
         raise SourceError(f"{path}: says it has {members} members; at most {MOST_MEMBERS} are read")
-    return start, length, members
+    return start + shift, length, members, shift
 
 
 def _what_else(begin: bytes, size: int) -> str:
@@ -153,9 +164,10 @@ def _what_else(begin: bytes, size: int) -> str:
 class _Table:
     """The rows of a directory while it is read."""
 
-    def __init__(self, path: Path, end: int) -> None:
+    def __init__(self, path: Path, end: int, shift: int) -> None:
         self.path = path
         self.end = end
+        self.shift = shift
         self.prefix: bytes | None = None
         self.clips: dict[bytes, int] = {}
         self.rows = bytearray()
@@ -175,7 +187,8 @@ class _Table:
                 extra = content[at + names : at + names + extras]
                 size, packed, offset = _from_zip64(extra, size, packed, offset)
             at += names + extras + comments
-            self._take(name, flags, Member(1, method, crc, offset, packed, size))
+            place = offset + self.shift
+            self._take(name, flags, Member(1, method, crc, place, packed, size))
         if at != len(content):  # it has more members than the end record says
             raise struct.error
 
@@ -184,6 +197,8 @@ class _Table:
         if frame is None and _UNSAFE.search(name):
             raise self._refused(name, "an unsafe name, which leads out of the zip's folder")
         if frame is None and not _LIST.fullmatch(name):
+            return
+        if _is_aside(frame[1] if frame else name):
             return
         if flags & _ENCRYPTED:
             raise self._refused(name, "encrypted; allowed are members without a password")
@@ -248,6 +263,12 @@ class _Table:
             size=size,
             sha256=sha256,
         )
+
+
+@lru_cache(maxsize=16)
+def _is_aside(name: bytes) -> bool:
+    """True if a list or a prefix is hidden, or in a hidden folder, such as `__MACOSX/`."""
+    return any(is_side_file(part) for part in _text(name).split("/") if part.strip("."))
 
 
 def _text(name: bytes) -> str:

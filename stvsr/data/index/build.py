@@ -40,6 +40,7 @@ NOT_DECIDING = (
     "stvsr.core.errors",
     "stvsr.core.files",
     "stvsr.core.fingerprint",
+    "stvsr.core.lines",
     "stvsr.core.progress",
     "stvsr.core.workers",
 )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stvsr.core.clip import SCALE, SEPTUPLET
+from stvsr.core.config import Count
 from stvsr.data.clips import png
 from stvsr.data.clips.frames import FrameError, Frames
 from stvsr.data.clips.layout import FRAMES
@@ -51,8 +52,8 @@ class Inspection:
     """
 
     reason: str
-    width: int = 0
-    height: int = 0
+    width: Count = 0
+    height: Count = 0
     motion_px: float = 0.0
     brightness: float = 0.0
     digest: str = ""

@@ -1,14 +1,17 @@
 """Journal of an index that is being made, so that a killed run resumes."""
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import cv2
 
+from stvsr.core.config import Config, ContentError
+from stvsr.core.errors import SourceError
+from stvsr.core.files import open_regular
 from stvsr.core.fingerprint import code_fingerprint
+from stvsr.core.lines import Chain
 from stvsr.data.index import inspection
 from stvsr.data.index.inspection import Inspection, Limits
 
@@ -16,38 +19,61 @@ NOT_DECIDING = ("stvsr.core.errors", "stvsr.core.files", "stvsr.core.fingerprint
 """Modules on which the result of an inspection does not depend."""
 
 
+LINE_BYTES = 2**16
+"""A line that is longer is none of ours."""
+
+
+class _Line(Config):
+    """A line of the journal: a valid clip's inspection."""
+
+    clip: str
+    """Name."""
+    file_state: str
+    """Of the clip's files when they were inspected."""
+    inspection: Inspection
+    """What was found."""
+    checksum: str
+    """As `Chain` makes it."""
+
+
 class InspectionJournal:
     """A hidden file beside the index: a line with limits and code, then one per clip.
 
-    Lines are only ever appended, some 8 KiB at a time (two dozen clips), and a torn last one is
-    cut off by the next run. An inspection holds for the files it was made from: their file_state
-    (`Frames.file_state`) is beside it. Rejections are not kept, so that a clip that was mended or
-    made readable is inspected again.
+    Lines are only ever appended, some 8 KiB at a time (two dozen clips), and the next run cuts off
+    a torn last one, and all lines from the first one on whose checksum differs. An inspection holds
+    for the files it was made from: their file_state (`Frames.file_state`) is beside it. Rejections
+    are not kept, so that a clip that was mended or made readable is inspected again.
     """
 
     def __init__(self, index: Path, limits: Limits) -> None:
         self.path = index.with_name(f".{index.name}.inspections.jsonl")
-        self._how = {"format": 1, "limits": asdict(limits), "code": _code()}
-        self._file: TextIO | None = None
+        self._how = {"format": 2, "limits": asdict(limits), "code": _code()}
+        self._file: BinaryIO | None = None
+        self._chain = Chain()
 
     def open(self) -> dict[str, tuple[str, Inspection]]:
         """Open for appending; return clip -> (file_state, inspection) of the run that was killed.
 
         There are none where clips were inspected by other limits or other code.
+
+        Raises:
+            SourceError: something else than a file is in the journal's place.
         """
         kept, whole = self._read()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("ab")
         os.truncate(self.path, whole)
         if not whole:
-            self._file.write(f"{json.dumps(self._how)}\n")
+            self._chain = Chain()
+            self._file.write(self._chain.seal(self._how))
         return kept
 
     def add(self, clip: str, file_state: str, inspection: Inspection) -> None:
         """Keep a valid clip's inspection."""
         if inspection.reason or self._file is None:
             return
-        self._file.write(f"{json.dumps([clip, file_state, asdict(inspection)])}\n")
+        fields = {"clip": clip, "file_state": file_state, "inspection": asdict(inspection)}
+        self._file.write(self._chain.seal(fields))
 
     def close(self) -> None:
         """Write what is left."""
@@ -61,27 +87,32 @@ class InspectionJournal:
     def _read(self) -> tuple[dict[str, tuple[str, Inspection]], int]:
         """The inspections, and the bytes of the file that are whole lines of the same code."""
         kept: dict[str, tuple[str, Inspection]] = {}
-        if not self.path.is_file():
+        whole = 0
+        try:
+            with open_regular(self.path) as file:
+                if (head := file.readline(LINE_BYTES)) != self._chain.seal(self._how):
+                    return kept, 0
+                whole = len(head)
+                while (entry := self._entry(file.readline(LINE_BYTES))) is not None:
+                    kept[entry.clip] = entry.file_state, entry.inspection
+                    whole = file.tell()
+        except FileNotFoundError:
             return kept, 0
-        with self.path.open("rb") as file:
-            if _parsed(head := file.readline()) != self._how:
-                return kept, 0
-            whole = len(head)
-            for line in file:
-                match _parsed(line):
-                    case [str(clip), str(file_state), dict(inspection)]:
-                        kept[clip] = file_state, Inspection(**inspection)
-                        whole += len(line)
-                    case _:
-                        break
+        except OSError as error:
+            raise SourceError(
+                f"{self.path}: cannot be read ({error.strerror})", remedy="remove it"
+            ) from None
         return kept, whole
 
-
-def _parsed(line: bytes) -> object:
-    """The value of a whole line; None where it is torn."""
-    try:
-        return json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    def _entry(self, line: bytes) -> _Line | None:
+        """What a whole line holds; None where it is torn, changed or not one of ours."""
+        before = self._chain.copy()
+        try:
+            if line.endswith(b"\n") and self._chain.accept(line[:-1]):
+                return _Line.parse(line)
+        except ContentError:
+            pass
+        self._chain = before
         return None
 
 

@@ -1,5 +1,6 @@
 """The manifest: one row per listed clip, valid or not. The only place that reads and writes it."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,10 +10,17 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from stvsr.core.errors import SourceError
-from stvsr.data.clips.layout import Motion, Split
+from stvsr.core.files import MIB, open_regular
+from stvsr.data.clips.layout import CLIP_NAME, MOTIONS, SPLITS, Motion, Split
 
 MANIFEST_NAME = "manifest.parquet"
 FORMAT = "1"
+
+MOST_BYTES = 1024 * MIB
+"""A manifest that has more, in the file or unfolded, is not read; Vimeo-90K's has some 10 MiB."""
+
+LARGEST_SIDE = 16384
+"""Pixels that a frame's side may have at most."""
 
 _COLUMNS = pa.schema(
     [
@@ -78,7 +86,31 @@ def read_all(folder: Path) -> list[ClipRecord]:
     Raises:
         SourceError: there is no manifest, or it is damaged.
     """
-    return [ClipRecord(**row) for row in _read(folder).to_pylist()]
+    records = [ClipRecord(**row) for row in _read(folder).to_pylist()]
+    for number, record in enumerate(records, start=1):
+        if fault := _fault(record):
+            raise SourceError(
+                f"{folder / MANIFEST_NAME}: row {number}: {fault}; run `stvsr index` again"
+            )
+    return records
+
+
+def _fault(record: ClipRecord) -> str:
+    """What a row may not hold; empty where it is valid."""
+    if None in vars(record).values():
+        return "a cell is empty"
+    allowed = {
+        "clip": CLIP_NAME.fullmatch(record.clip),
+        "split": record.split in SPLITS,
+        "reason": record.accepted == (not record.reason),
+        "width": 0 <= record.width <= LARGEST_SIDE,
+        "height": 0 <= record.height <= LARGEST_SIDE,
+        "motion": record.motion in MOTIONS,
+        "motion_px": math.isfinite(record.motion_px) and record.motion_px >= 0,
+        "brightness": 0 <= record.brightness <= 255,
+    }
+    names = [name for name, is_allowed in allowed.items() if not is_allowed]
+    return f"{names[0]} is {getattr(record, names[0])!r:.80}" if names else ""
 
 
 def read_root(folder: Path) -> Path:
@@ -93,19 +125,34 @@ def read_root(folder: Path) -> Path:
 def _read(folder: Path) -> pa.Table:
     path = folder / MANIFEST_NAME
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        with (
+            open_regular(path) as file,
+            pq.ParquetFile(file, page_checksum_verification=True) as parquet,
+        ):
+            _check_size(parquet.metadata, os.fstat(file.fileno()).st_size)
+            table = parquet.read()
     except FileNotFoundError:
         raise SourceError(
             f"{folder}: no {MANIFEST_NAME} here; run `stvsr index` first, or name its folder"
         ) from None
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
         raise SourceError(f"{path}: damaged ({reason}); run `stvsr index` again") from None
     metadata = table.schema.metadata or {}
     found = metadata.get(b"format", b"none").decode("utf-8", "replace")
-    if found != FORMAT or b"root" not in metadata or not table.schema.equals(_COLUMNS):
+    root = metadata.get(b"root", b"\0")
+    if found != FORMAT or b"\0" in root or not table.schema.equals(_COLUMNS):
         raise SourceError(
-            f"{path}: found format {found}; this version reads format {FORMAT}: "
+            f"{path}: found format {found!r}; this version reads format {FORMAT}: "
             "run `stvsr index` again"
         )
     return table
+
+
+def _check_size(metadata: pq.FileMetaData, size: int) -> None:
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    unfolded = sum(group.total_byte_size for group in groups)
+    if max(size, unfolded, metadata.num_rows) > MOST_BYTES:
+        raise ValueError(
+            f"{size} bytes with {metadata.num_rows} rows; at most {MOST_BYTES} bytes are read"
+        )

@@ -4,12 +4,16 @@ docs/data-contract.md shows them by example.
 """
 
 import hashlib
+import json
 import re
 import tarfile
-from typing import Final, Literal
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
 
 from stvsr.core.clip import SEPTUPLET
-from stvsr.core.config import Config, Field, ValidationError
+from stvsr.core.config import Config, Count, Field, Sha256, field_validator, model_validator
+from stvsr.core.files import MIB
+from stvsr.data.clips.layout import CLIP_NAME, Motion, Split
 from stvsr.data.shards.degrade import DegradationConfig
 
 LAYOUT: Final = 1
@@ -26,41 +30,49 @@ MEMBERS = tuple(sorted(["json", *(f"{frame}.png" for frame in (*HR_FRAMES, *LR_F
 
 LINEAGE = "lineage.json"
 
+MOST_BYTES = 64 * MIB
+"""A lineage or an index that is larger is not read."""
+
 OWNER = "stvsr"
 """User and group of every member."""
 
 SHARD_FILE = re.compile(r"(\d{6})\.(tar|idx)", re.ASCII)
 
+ClipName = Annotated[str, Field(pattern=f"^{CLIP_NAME.pattern}$", max_length=255)]
+Side = Annotated[int, Field(ge=1, le=16384)]
+"""Height or width of a frame, in pixels."""
+Crc32 = Annotated[int, Field(ge=0, lt=2**32)]
+
 
 class ClipMeta(Config):
     """The JSON member of a clip."""
 
-    clip: str
+    clip: ClipName
     """Name, such as "00001/0266"."""
-    split: str
+    split: Split
     """"train" or "test"."""
-    motion: str
+    motion: Motion
     """"slow", "medium" or "fast"."""
-    height: int
+    height: Side
     """Of the HR frames, in pixels."""
-    width: int
+    width: Side
     """Of the HR frames, in pixels."""
 
 
 class IndexedClip(Config):
     """Where one clip's members are in its tar; the tuples run along `MEMBERS`."""
 
-    clip: str
+    clip: ClipName
     """Name, such as "00001/0266"."""
-    lr_size: tuple[int, int]
+    lr_size: tuple[Side, Side]
     """(H, W) of the LR frames."""
-    source: str
+    source: Sha256
     """SHA-256 over the SHA-256 digests of im1.png … im7.png."""
-    offsets: tuple[int, ...] = Field(min_length=len(MEMBERS), max_length=len(MEMBERS))
+    offsets: tuple[Count, ...] = Field(min_length=len(MEMBERS), max_length=len(MEMBERS))
     """First byte of each member's content in the tar."""
-    sizes: tuple[int, ...] = Field(min_length=len(MEMBERS), max_length=len(MEMBERS))
+    sizes: tuple[Count, ...] = Field(min_length=len(MEMBERS), max_length=len(MEMBERS))
     """Bytes of each member's content."""
-    crc32: tuple[int, ...] = Field(min_length=len(MEMBERS), max_length=len(MEMBERS))
+    crc32: tuple[Crc32, ...] = Field(min_length=len(MEMBERS), max_length=len(MEMBERS))
     """CRC-32 of each member's content."""
 
 
@@ -71,11 +83,11 @@ class ShardIndex(Config):
     """`LAYOUT` of the writer."""
     shard: str
     """Name of the tar."""
-    size: int
+    size: Count
     """Size of the tar."""
-    sha256: str
+    sha256: Sha256
     """Of the tar."""
-    inputs: str
+    inputs: Sha256
     """SHA-256 over all that decides the tar's bytes."""
     degradation: DegradationConfig
     """How the LR frames were made."""
@@ -84,19 +96,26 @@ class ShardIndex(Config):
     clips: tuple[IndexedClip, ...] = Field(min_length=1)
     """The clips, in the tar's order."""
 
+    @field_validator("members")
+    @classmethod
+    def _are_the_layouts(cls, members: tuple[str, ...]) -> tuple[str, ...]:
+        if members != MEMBERS:
+            raise ValueError("not the members of this layout")
+        return members
+
 
 class ShardRecord(Config):
     """One shard's line in the lineage."""
 
     shard: str
     """Name of the tar."""
-    clips: int
+    clips: Count
     """Clips inside."""
-    size: int
+    size: Count
     """Size of the tar."""
-    sha256: str
+    sha256: Sha256
     """Of the tar."""
-    index_sha256: str
+    index_sha256: Sha256
     """Of the `.idx` beside it."""
 
 
@@ -105,24 +124,32 @@ class Lineage(Config):
 
     layout: Literal[1]
     """`LAYOUT` of the writer."""
-    split: str
+    split: Split
     """"train" or "test"."""
-    clips: int
+    clips: Count
     """Clips of the set."""
-    scale: int
+    scale: Literal[4]
     """HR pixels per LR pixel, in height and width."""
     degradation: DegradationConfig
     """How the LR frames were made."""
-    source: str
+    source: Sha256
     """SHA-256 over the clips' names and their frames' bytes."""
     code: str
     """Layout number and hash of the degradation's source files."""
     stvsr_version: str
     """Version of the writer."""
-    data_hash: str
+    data_hash: Sha256
     """SHA-256 over the shards' SHA-256: one name for the set's content."""
     shards: tuple[ShardRecord, ...] = Field(min_length=1)
     """The shards, in order."""
+
+    @model_validator(mode="after")
+    def _is_that_of_its_shards(self) -> "Lineage":
+        if self.data_hash != hash_of_shards(self.shards):
+            raise ValueError("data_hash is not that of its shards")
+        if self.clips != sum(record.clips for record in self.shards):
+            raise ValueError(f"says {self.clips} clips, its shards have another number")
+        return self
 
 
 def key(clip: str) -> str:
@@ -153,7 +180,26 @@ def json_bytes(value: Config, indent: int | None = None) -> bytes:
     return (value.model_dump_json(indent=indent) + "\n").encode()
 
 
-def first_fault(error: ValidationError) -> str:
-    """The first thing that is wrong with a file, with its place in it."""
-    fault = error.errors()[0]
-    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+def hash_of_shards(shards: Sequence[ShardRecord]) -> str:
+    """One name for a set's content: SHA-256 over its tars' SHA-256."""
+    return digest("\n".join(record.sha256 for record in shards).encode())
+
+
+def inputs_digest(
+    code: str, degradation: DegradationConfig, clips: Sequence[ClipMeta], sources: Sequence[str]
+) -> str:
+    """SHA-256 over all that decides a shard's bytes.
+
+    Args:
+        code: name of the code that writes it.
+        degradation: how LR frames are made.
+        clips: what goes in, in this order.
+        sources: digest of each clip's frames.
+    """
+    inputs = {
+        "code": code,
+        "degradation": degradation.model_dump(),
+        "clips": [clip.model_dump() for clip in clips],
+        "sources": list(sources),
+    }
+    return digest(json.dumps(inputs, sort_keys=True).encode())

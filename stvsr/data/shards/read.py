@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stvsr.core.clip import SCALE
-from stvsr.core.config import ValidationError
+from stvsr.core.config import ContentError
 from stvsr.core.errors import ShardError
 from stvsr.data.clips import png
 from stvsr.data.shards.format import (
@@ -22,7 +22,6 @@ from stvsr.data.shards.format import (
     ShardIndex,
     ShardRecord,
     digest,
-    first_fault,
     index_file,
     key,
 )
@@ -129,7 +128,12 @@ class ShardSet:
         Raises:
             ShardError, ServiceError: as `files`.
         """
-        return ClipMeta.model_validate_json(bytes(self._members(clip, ["json"])[0]))
+        try:
+            return ClipMeta.parse(bytes(self._members(clip, ["json"])[0]))
+        except ContentError as error:
+            raise ShardError(
+                f"{self._where(clip, 'json')}: damaged ({error}); {remedy(self.lineage)}"
+            ) from None
 
     def files(self, clip: int, frames: Sequence[str]) -> list[memoryview]:
         """The PNG files of frames such as "lr1" or "hr7", in one read from the first to the last.
@@ -228,17 +232,16 @@ def read_lineage(storage: Storage) -> Lineage:
     """
     path = inside(storage.address, LINEAGE)
     try:
-        return Lineage.model_validate_json(storage.read_whole([LINEAGE])[0])
+        return Lineage.parse(storage.read_whole([LINEAGE])[0])
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ShardError(
             f"{storage.address}: found no {LINEAGE}, so the shards are missing or not all written "
             f"({error.strerror or error}); run `dvc repro`, or `stvsr shard` with the split you "
             "need"
         ) from None
-    except ValidationError as error:
+    except ContentError as error:
         raise ShardError(
-            f"{path}: not a lineage of layout {LAYOUT} ({first_fault(error)}); "
-            "write the shards again"
+            f"{path}: not a lineage of layout {LAYOUT} ({error}); write the shards again"
         ) from None
 
 
@@ -271,9 +274,9 @@ def checked_index(path: str, content: bytes, record: ShardRecord, lineage: Linea
         ShardError: it is damaged, of another shard or of another degradation.
     """
     try:
-        index = ShardIndex.model_validate_json(content)
-    except ValidationError as error:
-        raise ShardError(f"{path}: damaged ({first_fault(error)}); {remedy(lineage)}") from None
+        index = ShardIndex.parse(content)
+    except ContentError as error:
+        raise ShardError(f"{path}: damaged ({error}); {remedy(lineage)}") from None
     if index.shard != record.shard:
         raise ShardError(f"{path}: the index of another shard, {index.shard}; {remedy(lineage)}")
     if index.degradation != lineage.degradation:

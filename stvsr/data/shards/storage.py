@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import fsspec  # type: ignore[import-untyped]
 
 from stvsr.core.errors import ServiceError, ShardError
+from stvsr.core.files import is_side_file, open_regular, read_bytes
+from stvsr.data.shards.format import MOST_BYTES
 
 Address = str | Path
 """A folder: a path of this machine, or an fsspec address such as "s3://bucket/shards/train"."""
@@ -33,6 +35,8 @@ class Storage(Protocol):
     def sizes(self) -> dict[str, int]:
         """Bytes of each file, by name; a folder that is not there is empty.
 
+        Hidden side files are left out.
+
         Raises:
             ServiceError: a remote store does not answer or refuses.
         """
@@ -41,7 +45,8 @@ class Storage(Protocol):
         """Read small files.
 
         Raises:
-            FileNotFoundError: one of them is not there.
+            FileNotFoundError, NotADirectoryError: one of them is not there.
+            ShardError: one is larger than `MOST_BYTES`, or not a regular file.
             ServiceError: a remote store does not answer or refuses.
         """
 
@@ -90,13 +95,27 @@ class LocalStorage:
         """As `Storage.sizes`."""
         try:
             with os.scandir(self._folder) as entries:
-                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+                return {
+                    entry.name: entry.stat().st_size
+                    for entry in entries
+                    if not is_side_file(entry.name) and Path(entry).is_file()
+                }
         except (FileNotFoundError, NotADirectoryError):
             return {}
 
     def read_whole(self, names: Sequence[str]) -> list[bytes]:
         """As `Storage.read_whole`."""
-        return [(self._folder / name).read_bytes() for name in names]
+        return [self._read(self._folder / name) for name in names]
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            return read_bytes(path, MOST_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
+            raise
+        except OSError as error:
+            raise ShardError(
+                f"{path}: cannot be read ({error.strerror})", remedy="write the shards again"
+            ) from None
 
     def read_range(self, name: str, start: int, stop: int) -> memoryview:
         """As `Storage.read_range`: a view of the mapped file."""
@@ -110,7 +129,7 @@ class LocalStorage:
     def _map(self, path: Path) -> mmap.mmap | None:
         """The file in memory; an empty one cannot be mapped."""
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 if not os.fstat(file.fileno()).st_size:
                     return None
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -140,6 +159,7 @@ class RemoteStorage:
                 "s3://BUCKET/FOLDER"
             ) from None
         self._path = path.rstrip("/")
+        self._listed: dict[str, int] | None = None
 
     def sizes(self) -> dict[str, int]:
         """As `Storage.sizes`: one listing."""
@@ -148,10 +168,19 @@ class RemoteStorage:
         except FileNotFoundError:
             return {}
         files = (entry for entry in found if entry["type"] == "file")
-        return {posixpath.basename(entry["name"]): int(entry["size"]) for entry in files}
+        sizes = {posixpath.basename(entry["name"]): int(entry["size"]) for entry in files}
+        self._listed = {name: size for name, size in sizes.items() if not is_side_file(name)}
+        return self._listed
 
     def read_whole(self, names: Sequence[str]) -> list[bytes]:
         """As `Storage.read_whole`: many at a time where the filesystem can."""
+        listed = self.sizes() if self._listed is None else self._listed
+        for name in names:
+            if (size := listed.get(name, 0)) > MOST_BYTES:
+                raise ShardError(
+                    f"{inside(self.address, name)}: {size} bytes; at most {MOST_BYTES} are read",
+                    remedy="write the shards again",
+                )
         paths = [inside(self._path, name) for name in names]
         contents = self._ask("cat", paths, on_error="raise")
         return [contents[path] for path in paths]

@@ -6,7 +6,6 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from stvsr.core.config import ValidationError
 from stvsr.core.errors import ShardError
 from stvsr.core.escape import one_line
 from stvsr.core.workers import available_cores, map_parallel
@@ -20,6 +19,8 @@ from stvsr.data.shards.format import (
     ShardRecord,
     digest,
     index_file,
+    inputs_digest,
+    json_bytes,
     key,
     tar_header,
 )
@@ -97,12 +98,18 @@ def verify_set(address: Address, workers: int) -> Verified:
     storage = open_storage(address)
     try:
         lineage = read_lineage(storage)
+        content = storage.read_whole([LINEAGE])[0]
     except ShardError as error:
         return Verified(storage.address, 0, 0, 0, (str(error),))
     sizes = storage.sizes()
     tasks = [_Task(storage, record, lineage, sizes.get(record.shard)) for record in lineage.shards]
     found = list(map_parallel(_verify_shard, tasks, workers, f"verifying {storage.address}"))
     faults = [fault for shard in found for fault in shard.faults]
+    if content != json_bytes(lineage, indent=1):
+        faults.append(
+            f"{inside(storage.address, LINEAGE)}: its bytes are not those that belong to "
+            "what it says; write the shards again"
+        )
     faults += _faults_of_lineage(storage.address, lineage, [s for f in found for s in f.sources])
     faults += _strangers(storage.address, lineage, sizes)
     size = sum(record.size for record in lineage.shards)
@@ -124,17 +131,24 @@ def _verify_shard(task: _Task) -> _Found:
     if task.size is None:
         return _Found((f"{tar}: {missing}",), sources)
     shard = task.storage.read_range(name, 0, task.size)
-    faults = [*_faults_of_members(task, index, shard), *_faults_between(tar, index, shard)]
+    clips = _opened(task, index, shard)
+    faults = [*_faults_of_members(clips, tar), *_faults_between(tar, index, shard)]
+    if not faults:
+        faults += _faults_of_record(clips, task.record, index)
     if not faults and hashlib.sha256(shard).hexdigest() != task.record.sha256:
         faults.append(f"{tar}: its SHA-256 is not the one in {LINEAGE}; {remedy(task.lineage)}")
     return _Found(tuple(faults), sources)
 
 
-def _faults_of_members(task: _Task, index: ShardIndex, shard: memoryview) -> Iterator[str]:
-    """Read every member as a loader would, from the bytes that were read already."""
+def _opened(task: _Task, index: ShardIndex, shard: memoryview) -> ShardSet:
+    """The shard as a set of its own, whose bytes were read already."""
     lineage = task.lineage.model_copy(update={"shards": (task.record,)})
     held = _Held(task.storage.address, shard)
-    clips = ShardSet(held, lineage, [index], {task.record.shard: len(shard)})
+    return ShardSet(held, lineage, [index], {task.record.shard: len(shard)})
+
+
+def _faults_of_members(clips: ShardSet, tar: str) -> Iterator[str]:
+    """Read every member as a loader would."""
     for number, name in enumerate(clips.keys):
         for frame in (*HR_FRAMES, *LR_FRAMES):
             try:
@@ -145,14 +159,26 @@ def _faults_of_members(task: _Task, index: ShardIndex, shard: memoryview) -> Ite
             meta = clips.meta(number)
         except ShardError as error:
             yield str(error)
-        except ValidationError:
-            yield f"{inside(held.address, task.record.shard)}: the JSON of clip {name} is not valid"
         else:
-            if (meta.clip, meta.split) != (name, lineage.split):
-                yield (
-                    f"{inside(held.address, task.record.shard)}: the JSON of clip {name} is that "
-                    f"of {meta.split} clip {meta.clip}"
-                )
+            if (meta.clip, meta.split) != (name, clips.lineage.split):
+                yield f"{tar}: the JSON of clip {name} is that of {meta.split} clip {meta.clip}"
+
+
+def _faults_of_record(clips: ShardSet, record: ShardRecord, index: ShardIndex) -> Iterator[str]:
+    """Compare what the lineage says of a valid shard with the shard."""
+    path = inside(clips.address, LINEAGE)
+    there = {"size": index.size, "sha256": index.sha256, "clips": len(index.clips)}
+    for name, value in there.items():
+        if getattr(record, name) != value:
+            yield f"{path}: {record.shard}: says {name} {getattr(record, name)}, its index {value}"
+    lineage = clips.lineage
+    metas = [clips.meta(number) for number in range(len(clips))]
+    sources = [clip.source for clip in index.clips]
+    if index.inputs != inputs_digest(lineage.code, lineage.degradation, metas, sources):
+        yield (
+            f"{path}: {record.shard}: its index was made from other code or clips than {LINEAGE} "
+            f"says; {remedy(lineage)}"
+        )
 
 
 def _faults_between(tar: str, index: ShardIndex, shard: memoryview) -> Iterator[str]:
@@ -182,14 +208,9 @@ def _difference(what: str, shard: memoryview, start: int, expected: bytes) -> It
 
 
 def _faults_of_lineage(address: str, lineage: Lineage, sources: Sequence[str]) -> Iterator[str]:
-    path = inside(address, LINEAGE)
-    if lineage.data_hash != digest("\n".join(r.sha256 for r in lineage.shards).encode()):
-        yield f"{path}: data_hash is not that of its shards"
-    if lineage.clips != sum(record.clips for record in lineage.shards):
-        yield f"{path}: says {lineage.clips} clips, its shards have another number"
     is_complete = len(sources) == lineage.clips
     if is_complete and lineage.source != digest("\n".join(sources).encode()):
-        yield f"{path}: source is not that of its clips"
+        yield f"{inside(address, LINEAGE)}: source is not that of its clips"
 
 
 def _strangers(address: str, lineage: Lineage, sizes: Mapping[str, int]) -> Iterator[str]:

@@ -6,7 +6,6 @@ has the formats.
 """
 
 import hashlib
-import json
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ import webdataset  # type: ignore[import-untyped]
 from isal import isal_zlib
 
 from stvsr.core.clip import SCALE
-from stvsr.core.config import Config, Field, ValidationError
+from stvsr.core.config import Config, Field
 from stvsr.core.errors import ShardError, SourceError
 from stvsr.core.files import sha256_of, write_bytes_whole
 from stvsr.core.fingerprint import code_fingerprint
@@ -37,6 +36,7 @@ from stvsr.data.shards.format import (
     LINEAGE,
     LR_FRAMES,
     MEMBERS,
+    MOST_BYTES,
     OWNER,
     SHARD_FILE,
     ClipMeta,
@@ -45,6 +45,8 @@ from stvsr.data.shards.format import (
     ShardIndex,
     ShardRecord,
     digest,
+    hash_of_shards,
+    inputs_digest,
     json_bytes,
     key,
 )
@@ -153,7 +155,7 @@ def write_shards(
         lineage = _lineage(split, degradation, written)
         write_bytes_whole(out / LINEAGE, json_bytes(lineage, indent=1))
     except OSError as error:
-        whole = len(list(out.glob("*.idx"))) if out.is_dir() else 0
+        whole = len(list(out.glob("[0-9]*.idx"))) if out.is_dir() else 0
         raise ShardError(
             f"{error.filename or out}: cannot be written ({error.strerror or error}); {whole} of "
             f"{len(tasks)} shards are whole and stay: free some space or make the folder "
@@ -208,11 +210,11 @@ def build_shard(task: ShardTask) -> WrittenShard:
 def _kept(task: ShardTask) -> ShardIndex | None:
     """The index of the shard that is there already, if it is whole and of the same inputs."""
     try:
-        index = ShardIndex.model_validate_json(task.path.with_suffix(".idx").read_bytes())
+        index = ShardIndex.read(task.path.with_suffix(".idx"), ShardError, "", limit=MOST_BYTES)
         sources = [_source_digest(_read_frames(task, clip)) for clip in task.clips]
         same = index.inputs == _inputs_digest(task, sources)
         return index if same and sha256_of(task.path) == index.sha256 else None
-    except (FileNotFoundError, ValidationError):
+    except (FileNotFoundError, ShardError):
         return None
 
 
@@ -350,7 +352,7 @@ def _lineage(
         source=digest("\n".join(sources).encode()),
         code=writer_code(),
         stvsr_version=version("stvsr"),
-        data_hash=digest("\n".join(record.sha256 for record in records).encode()),
+        data_hash=hash_of_shards(records),
         shards=records,
     )
 
@@ -379,14 +381,9 @@ def writer_code() -> str:
 
 
 def _inputs_digest(task: ShardTask, sources: Sequence[str]) -> str:
-    """SHA-256 over all that decides a shard's bytes."""
-    inputs = {
-        "code": writer_code(),
-        "degradation": task.degradation.model_dump(),
-        "clips": [_meta(clip).model_dump() for clip in task.clips],
-        "sources": list(sources),
-    }
-    return digest(json.dumps(inputs, sort_keys=True).encode())
+    """Digest of all that decides a shard's bytes, written by this code."""
+    metas = [_meta(clip) for clip in task.clips]
+    return inputs_digest(writer_code(), task.degradation, metas, sources)
 
 
 def _source_digest(frames: Sequence[bytes]) -> str:

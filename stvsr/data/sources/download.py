@@ -1,6 +1,7 @@
 """Resumable HTTP download of one file. The only importer of httpx."""
 
 import logging
+import os
 import re
 import shutil
 import time
@@ -10,7 +11,7 @@ from typing import BinaryIO
 
 import httpx
 
-from stvsr.core.config import Config, ValidationError
+from stvsr.core.config import Config, Count
 from stvsr.core.errors import ServiceError, SourceError
 from stvsr.core.files import write_text_whole
 from stvsr.core.progress import progress
@@ -31,7 +32,7 @@ class _Begun(Config):
 
     validator: str | None
     """Its strong ETag, else its time of change; None: the server tells neither."""
-    size: int | None
+    size: Count | None
     """Its bytes; None: the server does not say."""
 
 
@@ -58,9 +59,13 @@ def download(
     Raises:
         ServiceError: the server or a proxy cannot be reached, refuses, or sends a page instead of
             the file.
-        SourceError: the disk has too little room, or what `check` says.
+        SourceError: the disk has too little room, something else is in the file's place, or what
+            `check` says.
     """
     part = path.with_name(f"{path.name}.part")
+    for file in (path, part):
+        if os.path.lexists(file) and not file.is_file():
+            raise SourceError(f"{file}: something else than a file is there; move it away")
     tries = 0
     with _client() as client:
         while True:
@@ -214,8 +219,8 @@ def _check_room(part: Path, needed: int) -> None:
 
 def _begun(part: Path) -> _Begun | None:
     try:
-        return _Begun.model_validate_json(_record(part).read_bytes())
-    except (OSError, ValidationError):
+        return _Begun.read(_record(part), SourceError, "")
+    except (FileNotFoundError, SourceError):
         return None
 
 

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from stvsr.core.errors import SourceError
+from stvsr.core.files import is_side_file, read_bytes
 from stvsr.data.clips.frames import FrameError, Frames, ZipFrames, open_frames
 from stvsr.data.clips.layout import (
+    MOST_LIST_BYTES,
     MOTIONS,
     SPLITS,
     SourceRecord,
@@ -33,7 +35,7 @@ def use_vimeo90k(
         dataset: the dataset's zip as it is; a folder that holds one zip; or the folder it unpacks
             to: `sequences/`, `sep_trainlist.txt` and `sep_testlist.txt`. The motion lists
             `{fast,medium,slow}_testset.txt` are used where they are beside these or beside the
-            zip.
+            zip; so are the lists of a zip that has none.
         train_clips: take this many training clips, spread evenly over the list; None: all.
         test_clips: the same of the test clips.
         out: where lists and record are written; no image is copied.
@@ -68,8 +70,15 @@ def use_vimeo90k(
 
 def _zip_in(folder: Path) -> Path | None:
     """The zip of a folder as `stvsr fetch` makes it."""
-    zips = [] if (folder / "sequences").exists() else sorted(folder.glob("*.zip"))
-    return zips[0] if len(zips) == 1 else None
+    if (folder / "sequences").exists():
+        return None
+    zips = sorted(path for path in folder.glob("*.zip") if not is_side_file(path.name))
+    if len(zips) > 1:
+        raise SourceError(
+            f"source.path: {folder} has {len(zips)} zips ({', '.join(path.name for path in zips)})",
+            remedy="set source.path to the one that is meant",
+        )
+    return zips[0] if zips else None
 
 
 def _check_folder(dataset: Path) -> None:
@@ -78,7 +87,11 @@ def _check_folder(dataset: Path) -> None:
     missing = [name for name in needed if not (dataset / name).exists()]
     if not missing:
         return
-    inner = [child for child in sorted(dataset.iterdir()) if (child / "sequences").is_dir()]
+    inner = [
+        child
+        for child in sorted(dataset.iterdir())
+        if not is_side_file(child.name) and (child / "sequences").is_dir()
+    ]
     hint = f"; did you mean {inner[0]}?" if inner else ""
     raise SourceError(
         f"source.path: {dataset} has no {', '.join(missing)}; allowed with source.kind=vimeo90k: "
@@ -87,11 +100,14 @@ def _check_folder(dataset: Path) -> None:
 
 
 def _split_clips(dataset: Path, frames: Frames, split: Split) -> list[str]:
-    name = split_list(dataset, split).name
+    path = split_list(_folder(dataset), split)
+    name = path.name
     content = _list(dataset, frames, name)
     if content is None:
+        content = _list_beside(path)
+    if content is None:
         raise SourceError(
-            f"source.path: {dataset} has no {name} beside sequences/; allowed with "
+            f"source.path: {dataset} has no {name} beside sequences/ or the zip; allowed with "
             f"source.kind=vimeo90k: {ALLOWED}"
         )
     clips = parse_clip_list(content, f"{dataset}: {name}")
@@ -106,8 +122,10 @@ def _take_over_motion(
     """Write the motion lists cut down to the chosen clips; one class to a clip."""
     classes: dict[str, str] = {}
     for motion in MOTIONS:
-        path = motion_list(dataset if dataset.is_dir() else dataset.parent, motion, split)
-        content = path.read_bytes() if path.is_file() else _list(dataset, frames, path.name)
+        path = motion_list(_folder(dataset), motion, split)
+        content = _list_beside(path)
+        if content is None:
+            content = _list(dataset, frames, path.name)
         if content is None:
             continue
         clips = [clip for clip in parse_clip_list(content, str(path)) if clip in chosen]
@@ -118,6 +136,21 @@ def _take_over_motion(
                     "class for a clip: take it out of one"
                 )
         write_clip_list(motion_list(out, motion, split), clips)
+
+
+def _folder(dataset: Path) -> Path:
+    """The folder of the lists: the dataset's own, or the one that its zip is in."""
+    return dataset if dataset.is_dir() else dataset.parent
+
+
+def _list_beside(path: Path) -> bytes | None:
+    """A list's bytes; None where there is no such file."""
+    try:
+        return read_bytes(path, MOST_LIST_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as fault:
+        raise SourceError(f"{path}: cannot be read ({fault.strerror}); move it away") from None
 
 
 def _list(dataset: Path, frames: Frames, name: str) -> bytes | None:
