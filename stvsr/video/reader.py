@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, cast
 
 import av
 from av.container import InputContainer
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -132,7 +133,7 @@ class VideoReader:
     def frames(self, scanned: "Scan", stop: int) -> Iterator[Frame]:
         """Decode again; yield the frames before number `stop` that have nothing wrong with them."""
         stop = min(stop, len(scanned.frames))
-        threads = "AUTO" if scanned.is_clean else "NONE"
+        threads: _Threads = "AUTO" if scanned.is_clean else "NONE"
         for number, decoded in enumerate(self._decoded(Scan(), threads)):
             if number >= stop:
                 return
@@ -304,10 +305,10 @@ class Scan:
         """
         stored = [stamp for stamp, _ in self._packets]
         shown = [found.pts for found in self._found]
-        known = [pts for pts in shown if pts is not None]
+        known = sorted(pts for pts in shown if pts is not None)
         is_by_storage = all(a and b and a < b for a, b in pairwise(stored))
         if is_by_storage and not self._clock.restarts and len(known) == len(shown):
-            shown = sorted(known)
+            shown = list(known)
         return [None if pts is None else pts * self._base for pts in shown]
 
     def _tainted(self) -> set[Stamp]:
@@ -390,7 +391,8 @@ def _aspect(stream: VideoStream) -> Fraction:
 
 def _geometry(frame: av.VideoFrame, aspect: Fraction) -> Geometry | None:
     geometry = Geometry(frame.width, frame.height, aspect)
-    matrices = [item for item in frame.side_data if item.type == SideDataType.DISPLAYMATRIX]
+    side_data = cast(SideDataContainer, frame.side_data)  # PyAV's stub has another type
+    matrices = [item for item in side_data if item.type == SideDataType.DISPLAYMATRIX]
     return with_display_matrix(geometry, bytes(matrices[0])) if matrices else geometry
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 UInt8Image = NDArray[np.uint8]
@@ -74,10 +75,12 @@ def encode(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w") as container:
-        stream = None
+        stream: VideoStream | None = None
         for number, image in enumerate(frames):
             if stream is None:
-                stream = container.add_stream(codec, rate=rate, options=dict(options or {}))
+                added = container.add_stream(codec, rate=rate, options=dict(options or {}))
+                assert isinstance(added, VideoStream)
+                stream = added
                 stream.height, stream.width = image.shape[:2]
                 stream.pix_fmt = pix_fmt
                 if aspect:
@@ -93,8 +96,8 @@ def encode(
     return path
 
 
-def set_display_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
-    """Write a display matrix into an MP4's track header (16.16 fixed point, as 1, 0 or -1)."""
+def set_display_matrix(path: Path, a: float, b: float, c: float, d: float) -> Path:
+    """Write a display matrix into an MP4's track header (16.16 fixed point, 1 is 65536)."""
     content = bytearray(path.read_bytes())
     start = content.index(b"tkhd") + 4 + 40
     values = (a, b, 0, c, d, 0, 0, 0, 0x4000)
