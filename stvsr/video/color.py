@@ -46,13 +46,23 @@ def color_fault(frame: av.VideoFrame) -> str:
 
 
 def luma(frame: av.VideoFrame) -> UInt8Image:
-    """Y of a frame (H, W), 8-bit, to compare it with others of its video."""
-    return np.asarray(frame.reformat(format="gray").to_ndarray(), np.uint8)
+    """Y of a frame (H, W), 8-bit, to compare it with others of its video.
+
+    Raises:
+        OSError: its pixel format cannot be converted.
+        ValueError: the same.
+    """
+    # Without a matrix of ours, swscale refuses a frame that names one that it does not know.
+    return np.asarray(
+        frame.reformat(format="gray", src_colorspace=Colorspace.ITU709).to_ndarray(), np.uint8
+    )
 
 
 def thumbnail(frame: av.VideoFrame, size: tuple[int, int]) -> UInt8Image:
     """A frame at (width, height), as (H, W, 3) in blue, green, red."""
-    small = frame.reformat(*size, "bgr24", interpolation=Interpolation.AREA)
+    small = frame.reformat(
+        *size, "bgr24", src_colorspace=Colorspace.ITU709, interpolation=Interpolation.AREA
+    )
     return np.asarray(small.to_ndarray(), np.uint8)
 
 

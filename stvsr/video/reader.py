@@ -11,7 +11,7 @@ playlist or image pattern makes the reader open another file or an address.
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, cast
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
@@ -113,7 +114,7 @@ class VideoReader:
         A file that breaks off ends the pass; `Scan.damage` then has the reason.
 
         Yields:
-            Number and frame, of those that do not repeat the frame before them.
+            Number and frame, of those that repeat no other and have no fault of their own.
         """
         waiting: deque[av.VideoFrame] = deque()
         number = 0
@@ -122,11 +123,11 @@ class VideoReader:
             waiting.append(frame)
             if len(waiting) > AHEAD:
                 decided = waiting.popleft()
-                if not scan.is_repeat(number):
+                if scan.is_new(number):
                     yield number, decided
                 number += 1
         for at, frame in enumerate(waiting, start=number):
-            if not scan.is_repeat(at):
+            if scan.is_new(at):
                 yield at, frame
         scan.finish()
 
@@ -170,7 +171,7 @@ class VideoReader:
                 stream = _video_stream(self.path, container)
                 # An error in the bits is an error of its packet; else the decoder conceals it, and
                 # marks one frame of all that are predicted from it.
-                stream.codec_context.options = {"err_detect": "+explode"}
+                stream.codec_context.options = {"err_detect": "+crccheck+explode"}
                 yield container, stream
 
 
@@ -229,9 +230,9 @@ class Scan:
         """True if nothing is damaged."""
         return not (self._damaged or self.damage)
 
-    def is_repeat(self, number: int) -> bool:
-        """True if a frame repeats the one before it."""
-        return self._changes.is_repeat(number)
+    def is_new(self, number: int) -> bool:
+        """True if a frame has no fault of its own and does not repeat the one before it."""
+        return not self._found[number].fault and not self._changes.is_repeat(number)
 
     def decode(self, packet: "av.Packet[VideoStream]") -> list[av.VideoFrame]:
         """Decode one packet; a packet that cannot be decoded gives no frame."""
@@ -253,11 +254,15 @@ class Scan:
             self._marked.append(len(self._found))
         if frame.key_frame:
             self._keys.add(frame.pts)
-        self._changes.add(luma(frame))
         geometry = _geometry(frame, self._aspect)
         if geometry != self._geometry:
             self._geometry = geometry  # one object for all frames that are alike
         fault = _fault(frame, geometry)
+        try:
+            self._changes.add(luma(frame))
+        except (OSError, ValueError):
+            self._changes.add(np.zeros((1, 1), np.uint8))
+            fault = fault or f"pixel format {frame.format.name}: convert it to yuv420p first"
         self._found.append(_Found(frame.pts, self._geometry, fault))
 
     def finish(self) -> None:
@@ -269,11 +274,14 @@ class Scan:
             self._damaged.add(self._key_before(marked) if own is None else own)
         tainted = self._tainted()
         is_lost = bool(tainted) and not set(stamps) <= {*numbers, None}
+        unsure = self._unsure(stamps, tainted)
         for at, (time, stamp) in enumerate(zip(self._times(), stamps, strict=True)):
-            fault = self._found[at].fault or ("" if time is not None else UNTIMED)
+            fault = self._found[at].fault
+            if not fault and (time is None or stamp in unsure):
+                fault = UNTIMED
             if tainted and (is_lost or stamp is None or stamp in tainted):
                 fault = DAMAGED
-            elif not fault and self.is_repeat(at):
+            elif not fault and self._changes.is_repeat(at):
                 fault = REPEATED
             self.frames.append(ScannedFrame(time, self._found[at].geometry, fault))
 
@@ -303,13 +311,35 @@ class Scan:
         AVI and elementary streams number frames as they are stored; shown, they have the same
         times in order.
         """
-        stored = [stamp for stamp, _ in self._packets]
         shown = [found.pts for found in self._found]
-        known = sorted(pts for pts in shown if pts is not None)
-        is_by_storage = all(a and b and a < b for a, b in pairwise(stored))
-        if is_by_storage and not self._clock.restarts and len(known) == len(shown):
-            shown = list(known)
+        if self._is_by_storage():
+            shown = [*sorted(pts for pts in shown if pts is not None)]
         return [None if pts is None else pts * self._base for pts in shown]
+
+    def _is_by_storage(self) -> bool:
+        """True if time stamps number the frames as they are stored."""
+        stored = [stamp for stamp, _ in self._packets]
+        is_in_order = all(a is not None and b is not None and a < b for a, b in pairwise(stored))
+        is_complete = all(found.pts is not None for found in self._found)
+        return is_in_order and is_complete and not self._clock.restarts
+
+    def _unsure(self, stamps: Sequence[Stamp | None], tainted: set[Stamp]) -> set[Stamp]:
+        """Stamps of frames whose times cannot be told from their place in storage.
+
+        Where frames are timed by storage and shown in another order, a frame that is missing shifts
+        the times of those that are stored shortly before it.
+        """
+        if not self._is_by_storage():
+            return set()
+        shown = {stamp: at for at, stamp in enumerate(sorted(filter(None, stamps)))}
+        depth = max((abs(at - shown[s]) for at, s in enumerate(stamps) if s in shown), default=0)
+        stored = [stamp for stamp, _ in self._packets if stamp is not None]
+        is_present = [stamp in shown and stamp not in tainted for stamp in stored]
+        step = min((b[1] - a[1] for a, b in pairwise(stored)), default=1)
+        lost = [at for at, present in enumerate(is_present) if not present]
+        lost += [at + 1 for at, (a, b) in enumerate(pairwise(stored)) if b[1] - a[1] > step]
+        near = {at for end in lost for at in range(max(0, end - depth), end)}
+        return {stored[at] for at in near}
 
     def _tainted(self) -> set[Stamp]:
         """Time stamps of the packets that are damaged or may be predicted from damage."""

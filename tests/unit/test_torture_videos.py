@@ -56,7 +56,10 @@ class Carrier:
 
 GOP = 12
 X264 = {"g": str(GOP), "bf": "2", "x264-params": "scenecut=0:log-level=0"}
-X265 = {"x265-params": f"keyint={GOP}:min-keyint={GOP}:scenecut=0:log-level=none:pools=none"}
+X265 = {
+    "x265-params": f"hash=1:open-gop=0:keyint={GOP}:min-keyint={GOP}:scenecut=0:"
+    "log-level=none:pools=none"
+}
 MPEG = {"g": str(GOP), "bf": "2", "b": "2000000", "sc_threshold": "1000000000"}
 VPX = {"g": str(GOP), "cpu-used": "8", "deadline": "realtime", "b": "1000000"}
 
@@ -82,7 +85,7 @@ MXF = Carrier("mxf", "mpeg2video", MPEG)
 
 TIMED = [MP4, MOV, MKV, HEVC, WEBM, VP8, TS, MPG, FLV]
 EVEN = [*TIMED, MPEG2_TS, AVI, H264_AVI, WMV, RAW_H264, RAW_HEVC, RAW_MPEG2, FFV1, MJPEG, MXF]
-CHAINED = [MP4, MKV, HEVC, WEBM, VP8, TS, MPG, AVI, H264_AVI, RAW_H264, RAW_MPEG2]
+CHAINED = [MP4, MKV, HEVC, TS, MPG, AVI, H264_AVI, RAW_H264, RAW_MPEG2]
 
 
 def clip(*shown: int) -> list[UInt8Image]:
@@ -187,7 +190,7 @@ def _with_another(
 ) -> Path:
     path = path.with_suffix(f".{carrier.suffix}")
     with av.open(path, "w") as container:
-        streams = {}
+        streams: dict[VideoStream, list[UInt8Image]] = {}
         for name in (codec, carrier.codec):
             stream = container.add_stream(name, rate=25)
             assert isinstance(stream, VideoStream)
@@ -307,7 +310,7 @@ def test_these_frames_or_this_sentence(tmp_path: Path, row: Row, carrier: Carrie
     assert all(abs(step - row.step) <= Fraction(3, 2000) for step in steps)
     geometry = frames[0].geometry
     assert geometry is not None
-    assert geometry.square_size == pytest.approx(row.size)
+    assert geometry.square_size == pytest.approx(row.size, rel=0.01)  # MPEG-2 rounds it
 
 
 @pytest.mark.parametrize("kind", [telecine, jittered], ids=lambda kind: kind.__name__)
@@ -333,11 +336,15 @@ def test_a_change_of_size_ends_a_segment(tmp_path, carrier):
 
 @pytest.mark.parametrize("carrier", CHAINED, ids=str)
 def test_damage_in_one_group_of_pictures_leaves_the_others_and_no_wrong_pixel(tmp_path, carrier):
-    """A packet of the second group of pictures is overwritten."""
+    """The largest predicted packet of the second group of pictures is overwritten.
+
+    VP8, VP9, and HEVC without hashes of its pictures have nothing by which a decoder could tell.
+    """
     path = carrier.encode(tmp_path / "v", clip(*range(3 * GOP)))
     clean = {number_in(image): image for image in pictures(*scanned(path)).values()}
     assert sorted(clean) == list(range(3 * GOP))
-    at, size, _, _ = packets(path)[GOP + 3]
+    candidates = [p for p in packets(path)[GOP + 2 : 2 * GOP - 3] if p[0] and not p[3]]
+    at, size, _, _ = max(candidates, key=lambda packet: packet[1])
     invert(path, at + size // 3, size // 2)
     reader, scan = scanned(path)
     used = {number_in(image): image for image in pictures(reader, scan).values()}
@@ -352,9 +359,11 @@ def test_a_file_that_breaks_off_is_used_up_to_there(tmp_path, carrier):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])
     reader, scan = scanned(path)
-    used = [number_in(image) for image in pictures(reader, scan).values()]
-    assert used == list(range(len(used)))
-    assert GOP - 2 <= len(used) < 3 * GOP
+    images = pictures(reader, scan)
+    for segment in segments(scan.frames):
+        used = [number_in(images[at]) for at in segment.frames]
+        assert used == list(range(used[0], used[-1] + 1))
+    assert GOP - 2 <= len(images) < 3 * GOP
 
 
 @pytest.mark.parametrize("carrier", [MP4, MKV, TS, MPG], ids=str)

@@ -134,6 +134,30 @@ def test_repeated_frames_are_dropped_and_the_rest_is_even(tmp_path):
     assert faults(path)["repeated"] == 20
 
 
+def test_a_small_object_before_a_still_background_repeats_nothing(tmp_path):
+    """A drawn picture in which 8x8 pixels move, in 160x96."""
+    frames = [np.full((96, 160, 3), 200, np.uint8) for _ in range(20)]
+    for number, frame in enumerate(frames):
+        frame[40:48, 20 + 3 * number : 28 + 3 * number] = 120
+    assert faults(encode(tmp_path / "v.mp4", frames)) == {"": 20}
+
+
+def test_a_drawing_on_twos_is_used_at_half_the_rate(tmp_path):
+    """Drawn 12 times a second, shown 24 times."""
+    path = encode(tmp_path / "v.mp4", [f for f in clip(*range(16)) for _ in "ab"], rate=24)
+    assert numbers(path) == [list(range(16))]
+    assert faults(path) == {"": 16, "repeated": 16}
+
+
+def test_a_pixel_format_that_cannot_be_converted_is_named(tmp_path, monkeypatch):
+    def refuse(frame: av.VideoFrame) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("stvsr.video.reader.luma", refuse)
+    path = encode(tmp_path / "v.mp4", clip(*range(3)))
+    assert faults(path) == {"pixel format yuv420p: convert it to yuv420p first": 3}
+
+
 def test_telecine_gives_no_segment_as_long_as_a_clip(tmp_path):
     """Four film frames in five: one in four is shown twice, so steps are uneven."""
     shown = [n for n in range(24) for _ in range(2 if n % 4 == 0 else 1)]
