@@ -252,7 +252,7 @@ def test_no_clip_crosses_a_gap_in_time_which_is_counted_and_named(tmp_path):
         in (record.provenance["gap.mkv"])
     )
     assert why(record) == {
-        "gap.mkv, clips across uneven steps of time (1, first at frame 20 at 1.2 s)": (
+        "gap.mkv, clips across uneven steps of time (1, the first before frame 20 at 1.2 s)": (
             "a gap, or another step than before"
         )
     }

@@ -311,7 +311,8 @@ def _uneven(work: _Work) -> list[LeftOut]:
     if not places:
         return []
     first = work.video.place(places[0])
-    what = f"{work.video.name}, clips across uneven steps of time ({len(places)}, first at {first})"
+    name = f"{work.video.name}, clips across uneven steps of time"
+    what = f"{name} ({len(places)}, the first before {first})"
     return [LeftOut(what=what, why="a gap, or another step than before")]
 
 
