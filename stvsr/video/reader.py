@@ -402,10 +402,13 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
         for stream in container.streams.video
         if not stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails)
     ]
-    if isinstance(best, VideoStream) and best in candidates:
-        return best
     if not candidates:
         raise VideoError(path, "no video stream")
+    candidates = [stream for stream in candidates if stream.codec_context is not None]
+    if not candidates:
+        raise VideoError(path, "no video stream whose codec is known")
+    if isinstance(best, VideoStream) and best in candidates:
+        return best
     return max(candidates, key=lambda stream: (stream.width or 0) * (stream.height or 0))
 
 

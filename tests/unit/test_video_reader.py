@@ -299,6 +299,13 @@ def test_a_playlist_opens_no_other_file(tmp_path, name):
         VideoReader(path)
 
 
+def test_an_unknown_codec_is_named(tmp_path):
+    path = encode(tmp_path / "v.mp4", clip(*range(3)))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(VideoError, match=r"v\.mp4: no video stream whose codec is known"):
+        VideoReader(path)
+
+
 def test_special_files_are_refused_before_they_are_read(tmp_path):
     os.mkfifo(tmp_path / "fifo.mp4")
     (tmp_path / "zero.mp4").symlink_to("/dev/zero")
