@@ -174,7 +174,7 @@ def fetch(
 
 @verb("source")
 def source(params: ParamsFile = PARAMS, out: Out = Path("data/source")) -> None:
-    """Make the clips: the sample dataset, cuts of videos, or Vimeo-90K."""
+    """Make the clips: the sample dataset, cuts of videos or of folders of frames, or Vimeo-90K."""
     from stvsr.data.sources.source import make_source
     from stvsr.params import load_params
 

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "stvsr.launch": "runs the same function on other machines; a dependency of `train` alone",
     "stvsr.tracking": "receives what a run logs; a dependency of `register` alone",
     "stvsr.data.sources": "configured by `source`; imported for its configuration alone",
+    "stvsr.video": "read by `source`; imported with its configuration",
     "stvsr.data.index": "configured by `index`; imported for its configuration and its manifest",
     "stvsr.data.shards.degrade": "describes a degradation that the model's card names",
     "stvsr.evaluation": "draws a picture while training; a dependency of `evaluate` and `report`",
@@ -51,7 +52,7 @@ MAY_SKIP = {
     "shard": (),
     "train": (
         *("stvsr.params", "stvsr.tracking", "stvsr.evaluation", "stvsr.metrics"),
-        *("stvsr.data.sources", "stvsr.data.index"),
+        *("stvsr.data.sources", "stvsr.data.index", "stvsr.video"),
     ),
     "evaluate": ("stvsr.data.index",),
     "report": ("stvsr.metrics", "stvsr.models", "stvsr.ops"),

@@ -1,4 +1,6 @@
 import csv
+import os
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -7,9 +9,20 @@ import pytest
 from PIL import Image
 
 from stvsr.core.errors import SourceError
-from stvsr.data.clips.layout import FRAMES, SourceRecord, frame_path, read_clip_list, split_list
+from stvsr.data.clips.layout import (
+    FRAMES,
+    SourceRecord,
+    frame_path,
+    read_clip_list,
+    read_record,
+    split_list,
+)
 from stvsr.data.index.build import IndexConfig, build_index
+from stvsr.data.sources.septuplets import plan_clips
 from stvsr.data.sources.source import SourceConfig, make_source
+from stvsr.video.segments import START, UNEVEN, Segment
+from tests.support.videos import encode as numbered_video
+from tests.support.videos import numbered
 
 SIZE = (64, 64)
 
@@ -141,7 +154,7 @@ def test_what_cannot_serve_is_left_out_with_its_reason_and_the_run_goes_on(two_s
     record = cut(folder, tmp_path / "source")
     reasons = why(record)
     assert reasons["small.mp4"].startswith("48x48 pixels, less than source.size 64x64")
-    assert reasons["short.mkv"] == "6 frames, no scene of the 7 that a clip spans"
+    assert reasons["short.mkv"] == "6 frames, no segment of the 7 that a clip spans"
     assert reasons["sound.mp4"] == "no video stream"
     assert all("not a readable video" in reasons[f"{n}.mp4"] for n in ("text", "empty", "cut"))
     assert len(reasons) == 6
@@ -156,8 +169,9 @@ def test_a_video_that_breaks_off_serves_up_to_there(tmp_path):
 
 
 def test_black_still_and_fading_clips_are_left_out(tmp_path):
-    black = [np.zeros((64, 96, 3), np.uint8)] * 14
-    still = [scene(3, 1)[0]] * 14
+    noise = np.random.default_rng(1).integers(0, 12, (14, 64, 96, 1), np.uint8)  # no repeats
+    black = [np.zeros((64, 96, 3), np.uint8) + grain for grain in noise]
+    still = [scene(3, 1)[0] // 2 + grain for grain in noise]
     dark, light = (scene(seed, 7)[0].astype(float) for seed in (8, 9))
     fade = [((dark * (6 - n) + (255 - light / 8) * n) / 6).astype(np.uint8) for n in range(7)]
     moving = scene(0, 70)
@@ -211,3 +225,104 @@ def test_videos_of_several_sizes_give_clips_and_the_smallest_is_left_out(tmp_pat
     assert (record.train_clips, record.test_clips) == (3, 2)
     assert list(why(record)) == ["c.mp4"]
     assert "640x272, 60 frames, scenes: 1" in record.provenance["a.mp4"]
+
+
+def test_black_without_noise_is_repeated_frames(tmp_path):
+    frames = [*scene(0, 35), *[np.zeros((64, 96, 3), np.uint8)] * 14]
+    record = cut(encode(tmp_path / "end.mp4", frames), tmp_path / "source")
+    assert why(record) == {"end.mp4, 13 of 49 frames, the first frame 36 at 1.44 s": "repeated"}
+
+
+def test_where_a_clip_is_from_is_told_in_frames_and_in_seconds(two_scenes, tmp_path):
+    cut(two_scenes, tmp_path / "source", frame_step=2)
+    rows = [
+        (r["first_frame"], r["first_time"], r["time_step"]) for r in origins(tmp_path / "source")
+    ]
+    assert rows == [("0", "0", "0.08"), ("13", "0.52", "0.08"), ("26", "1.04", "0.08"), *rows[3:]]
+
+
+def test_no_clip_crosses_a_gap_in_time_which_is_counted_and_named(tmp_path):
+    times = [*range(20), *range(30, 70)]
+    video = numbered_video(tmp_path / "gap.mkv", (numbered(n) for n in range(60)), times)
+    record = cut(video, tmp_path / "source")
+    rows = [int(row["first_frame"]) for row in origins(tmp_path / "source")]
+    assert rows == [0, 7, 20, 27, 34, 48]
+    assert (
+        "60 frames, scenes: 1; other ends of segments (uneven time: 1)"
+        in (record.provenance["gap.mkv"])
+    )
+    assert why(record) == {
+        "gap.mkv, clips across uneven steps of time (1, the first before frame 20 at 1.2 s)": (
+            "a gap, or another step than before"
+        )
+    }
+
+
+def test_hidden_side_files_are_passed_over(two_scenes, tmp_path):
+    content = two_scenes.read_bytes()
+    for name in ("a.mp4", "._a.mp4", ".cache/b.mp4"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(content)
+    record = cut(tmp_path / "in", tmp_path / "source")
+    assert record.left_out == ()
+    assert {row["video"] for row in origins(tmp_path / "source")} == {"a.mp4"}
+
+
+def test_a_name_in_latin_1_is_written_with_an_escape(two_scenes, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.mp4")).write_bytes(two_scenes.read_bytes())
+    (folder / os.fsdecode(b"\xff.mp4")).write_bytes(b"")
+    record = cut(folder, tmp_path / "source")
+    assert {row["video"] for row in origins(tmp_path / "source")} == {r"caf\xe9.mp4"}
+    assert list(why(record)) == [r"\xff.mp4"]
+    assert r"caf\xe9.mp4" in read_record(tmp_path / "source").provenance
+
+
+def test_a_relative_path_with_a_colon_is_a_file(two_scenes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("12:30.mp4").write_bytes(two_scenes.read_bytes())
+    assert cut(Path("12:30.mp4"), tmp_path / "source").train_clips == 6
+
+
+def test_special_files_in_a_folder_are_left_out_by_name(two_scenes, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "good.mp4").write_bytes(two_scenes.read_bytes())
+    os.mkfifo(folder / "pipe.mp4")
+    (folder / "dangling.mp4").symlink_to("nothing")
+    reasons = why(cut(folder, tmp_path / "source"))
+    assert reasons["pipe.mp4"] == "not a regular file"
+    assert reasons["dangling.mp4"].startswith("cannot be opened (No such file")
+
+
+def test_pixels_that_are_not_square_become_square(tmp_path):
+    """A white square of 32x32 is stored 16 columns wide, and each column is shown twice as wide."""
+    frames = [np.full((128, 64, 3), 10 + n % 2 * 30, np.uint8) for n in range(28)]
+    for frame in frames:
+        frame[48:80, 24:40] = 235
+    numbered_video(tmp_path / "wide.mkv", frames, aspect=Fraction(2))
+    record = cut(tmp_path / "wide.mkv", tmp_path / "source")
+    assert record.provenance["wide.mkv"].startswith("64x64, ")
+    (clip, *_) = read_clip_list(split_list(tmp_path / "source", "train"))
+    image = np.asarray(Image.open(frame_path(tmp_path / "source", clip, 1)))[..., 1] > 128
+    assert image.any(axis=0).sum() == image.any(axis=1).sum() == 16
+
+
+def test_a_segment_smaller_than_the_clips_is_left_out_and_the_rest_is_used(tmp_path):
+    numbered_video(tmp_path / "a.ts", (numbered(n, 320, 192) for n in range(40)))
+    numbered_video(tmp_path / "b.ts", (numbered(n) for n in range(40)))
+    path = tmp_path / "both.ts"
+    path.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    record = cut(path, tmp_path / "source", size=(192, 128))
+    assert record.train_clips + record.test_clips >= 4
+    assert "160x96 pixels, less than source.size 192x128; nothing is enlarged" in (
+        why(record).values()
+    )
+
+
+def test_a_long_scene_that_ends_before_a_short_remainder_still_gives_a_test_clip():
+    found = [Segment(START, tuple(range(35))), Segment(UNEVEN, (35, 36))]
+    plan = plan_clips(found, 1, 0.2)
+    assert [clip[0] for clip in plan.train] == [0, 7, 14]
+    assert [clip[0] for clip in plan.test] == [28]

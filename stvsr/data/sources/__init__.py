@@ -1,1 +1,1 @@
-"""Clips from the built-in sample, videos and Vimeo-90K, in one layout."""
+"""Clips from the built-in sample, videos, folders of frames and Vimeo-90K, in one layout."""

@@ -13,6 +13,9 @@ THUMBNAIL = (128, 72)
 BINS = 32
 """Bins of the histograms that tell fades."""
 
+AHEAD = 2
+"""Frames after a cut that must be known before it is found."""
+
 _RATE = 25.0
 """Frames are numbered, not timed, so any rate will do."""
 
@@ -26,7 +29,7 @@ class CutDetector:
     Attributes:
         frames: number of frames that were added.
         cuts: numbers of the frames, from 0, at which a scene begins; 0 is not among them. A cut is
-            known two frames later.
+            known `AHEAD` frames later.
     """
 
     def __init__(self) -> None:

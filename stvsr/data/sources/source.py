@@ -8,8 +8,10 @@ from stvsr.core.config import Config, Field, model_validator
 from stvsr.core.errors import SourceError
 from stvsr.core.files import whole_folder
 from stvsr.data.clips.layout import SourceRecord
+from stvsr.data.sources.cutting import CutConfig
+from stvsr.data.sources.frames import cut_frames
 from stvsr.data.sources.sample import make_sample
-from stvsr.data.sources.videos import CutConfig, cut_videos
+from stvsr.data.sources.videos import cut_videos
 from stvsr.data.sources.vimeo90k import ALLOWED, use_vimeo90k
 
 logger = logging.getLogger(__name__)
@@ -25,12 +27,14 @@ LARGEST_SIDE = 4096
 class SourceConfig(Config):
     """Where clips come from."""
 
-    kind: Literal["sample", "videos", "vimeo90k"] = "sample"
+    kind: Literal["sample", "videos", "frames", "vimeo90k"] = "sample"
     """`sample`: rendered from photographs that come with the installation. `videos`: cut from
-    video files. `vimeo90k`: the dataset, as its zip or unpacked."""
+    video files. `frames`: cut from folders of numbered images. `vimeo90k`: the dataset, as its zip
+    or unpacked."""
     path: str = SAMPLE_PATH
-    """Input of the clips, which DVC watches: a video or a folder of videos; the
-    dataset's zip or folder; for the sample the program that renders it, and nothing else."""
+    """Input of the clips, which DVC watches: a video or a folder of videos; a
+    folder of folders of images; the dataset's zip or folder; for the sample the program that
+    renders it, and nothing else."""
     train_clips: int | None = Field(default=None, ge=1, le=1_000_000)
     """Clips for training; null: 60 for the sample, all there are for the others. A number is an
     upper bound there: so many are taken, evenly spread."""
@@ -40,21 +44,22 @@ class SourceConfig(Config):
     """Width and height of the clips that are rendered or cut, multiples of 4; the sample has
     detail for no more than 448x256. The dataset keeps its own."""
     frame_step: int = Field(default=1, ge=1, le=60)
-    """Videos: a clip takes every so many-th frame, so 2 halves the rate and doubles the motion."""
+    """Videos and frames: a clip takes every so many-th frame of those that are shown at even times,
+    so 2 halves the rate and doubles the motion. `clips.csv` has the times in seconds."""
     test_share: float = Field(default=0.2, ge=0.0, le=0.5)
-    """Videos: the share of each, at its end, that is for testing."""
+    """Videos and frames: the share of each, at its end, that is for testing."""
 
     @model_validator(mode="after")
     def _path_fits_kind(self) -> "SourceConfig":
         if self.kind == "sample" and self.path != SAMPLE_PATH:
             raise ValueError(
                 f"path: found {self.path!r} with kind 'sample'; allowed with it: {SAMPLE_PATH!r}; "
-                "for your own clips set kind to 'videos' or 'vimeo90k' too"
+                "for your own clips set kind to 'videos', 'frames' or 'vimeo90k' too"
             )
         if self.kind != "sample" and self.path == SAMPLE_PATH:
             raise ValueError(
                 f"path: found {self.path!r}, the sample's, with kind {self.kind!r}; allowed: the "
-                "path of your videos or of the dataset's zip or folder"
+                "path of your videos, of your folders of frames or of the dataset's zip or folder"
             )
         return self
 
@@ -108,19 +113,26 @@ def _make(config: SourceConfig, path: Path, seed: int, out: Path) -> SourceRecor
             test_clips = config.test_clips or SAMPLE_CLIPS[1]
             return make_sample(train_clips, test_clips, config.size, seed, out)
         case "videos":
-            cut = CutConfig(
-                size=config.size,
-                frame_step=config.frame_step,
-                test_share=config.test_share,
-                train_clips=config.train_clips,
-                test_clips=config.test_clips,
-            )
-            return cut_videos(path, cut, out)
+            return cut_videos(path, _cut_config(config), out)
+        case "frames":
+            return cut_frames(path, _cut_config(config), out)
         case "vimeo90k":
             return use_vimeo90k(path, config.train_clips, config.test_clips, out)
 
 
+def _cut_config(config: SourceConfig) -> CutConfig:
+    return CutConfig(
+        size=config.size,
+        frame_step=config.frame_step,
+        test_share=config.test_share,
+        train_clips=config.train_clips,
+        test_clips=config.test_clips,
+    )
+
+
 def _allowed(config: SourceConfig) -> str:
+    if config.kind == "frames":
+        return "a folder with folders of numbered images"
     if config.kind == "videos":
         return "a video file, or a folder that holds some"
     return ALLOWED
