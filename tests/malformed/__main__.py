@@ -6,6 +6,7 @@ wrong, or null.
 
 import contextlib
 import faulthandler
+import gc
 import json
 import os
 import resource
@@ -13,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tests.malformed.kind import COMMIT, Damage, Door, Kind
@@ -39,6 +40,7 @@ class Bench:
         self.root = root
         self.project = root / "project"
         self._left: dict[str, list[object]] = {}
+        self._built: dict[Callable[[], None], Path] = {}
         for name in ("home", "tmp", "wholes", "outside"):
             (root / name).mkdir()
         os.environ.update(HOME=str(root / "home"), TMPDIR=str(root / "tmp"))
@@ -48,7 +50,7 @@ class Bench:
         """What is wrong with how the doors take an input; "" if nothing is."""
         whole = self._whole(kind)
         damage, random = kind.input(seed)
-        self._begin(self.root / "wholes" / kind.name)
+        self._begin(self._built[kind.build])
         damage.apply(random, self.project / damage.file)
         outside = self._outside()
         _limit_memory()
@@ -70,10 +72,10 @@ class Bench:
         """What the doors leave of the kind's whole project, which is made at the first call."""
         if kind.name in self._left:
             return self._left[kind.name]
-        self._begin(None)
-        kind.build()
-        kept = self.root / "wholes" / kind.name
-        shutil.copytree(self.project, kept, symlinks=True)
+        if kind.build in self._built:
+            self._begin(self._built[kind.build])
+        else:
+            self._build(kind)
         left = []
         for door in kind.doors:
             with self._output() as log:
@@ -86,8 +88,17 @@ class Bench:
         self._left[kind.name] = left
         return left
 
+    def _build(self, kind: Kind) -> None:
+        """Make the kind's whole project in the working folder, and keep a copy."""
+        self._begin(None)
+        kind.build()
+        kept = self.root / "wholes" / kind.name
+        shutil.copytree(self.project, kept, symlinks=True)
+        self._built[kind.build] = kept
+
     def _begin(self, whole: Path | None) -> None:
         os.chdir(self.root)
+        _close_databases()
         shutil.rmtree(self.project, ignore_errors=True)
         if whole is None:
             self.project.mkdir()
@@ -127,6 +138,15 @@ class Bench:
                 for descriptor, saved in enumerate(kept, start=1):
                     os.dup2(saved, descriptor)
                     os.close(saved)
+
+
+def _close_databases() -> None:
+    """Close the connections that MLflow keeps to a database which is replaced by another."""
+    if "sqlalchemy.engine" in sys.modules:
+        from sqlalchemy.engine import Engine
+
+        for engine in [each for each in gc.get_objects() if type(each) is Engine]:
+            engine.dispose()
 
 
 def _entered(door: Door) -> int | str:
@@ -195,8 +215,8 @@ def main(arguments: list[str]) -> int:
             fault = bench.try_input(kinds[name], int(seed), shown=True)
             sys.stdout.write(f"{fault or 'as it should be'}\n")
             return bool(fault)
-        faulthandler.enable()
-        with os.fdopen(os.dup(1), "w") as answers:
+        with os.fdopen(os.dup(1), "w") as answers, os.fdopen(os.dup(2), "w") as log:
+            faulthandler.enable(log)
             for line in sys.stdin:
                 name, seed = line.split()
                 fault = bench.try_input(kinds[name], int(seed))

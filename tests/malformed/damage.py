@@ -89,8 +89,8 @@ COARSE: Mapping[str, Bytes] = {
 def in_bytes(file: str, changes: Mapping[str, Bytes] = BYTES, *also: str) -> list[Damage]:
     """Damage to a file's bytes, something else in its place, and a file too large to read."""
     found = [in_file(name, file, change, also) for name, change in changes.items()]
-    huge = replaced("32 GiB of nothing", file, _put_huge)
-    return [*found, huge, *special(file)]
+    huge = replaced("32 GiB of nothing", file, _put_huge, also)
+    return [*found, huge, *special(file, also)]
 
 
 def in_text(file: str, *also: str) -> list[Damage]:

@@ -360,6 +360,9 @@ def _metadata(**values: bytes) -> OnTable:
 
 TABLES: Mapping[str, OnTable] = {
     "no row": lambda table: table.slice(0, 0),
+    "bomb": lambda table: pa.table(
+        [pa.repeat(column[0], 3_000_000) for column in table.columns], table.schema
+    ),
     "row twice": lambda table: pa.concat_tables([table, table.slice(0, 1)]),
     "no column": lambda table: table.drop_columns(["motion"]),
     "unknown column": lambda table: table.append_column("x", pa.array([0] * len(table))),
@@ -388,7 +391,7 @@ TABLES: Mapping[str, OnTable] = {
             "width": [None, 0, -1, 2**31 - 1, 96, "160", 1.5],
             "height": [None, 0, -4, 2**31 - 1, "96"],
             "motion": [None, "", "[/bold]", 7],
-            "motion_px": [None, "x"],
+            "motion_px": [None, "x", float("nan"), -1.0],
         }.items()
         for value in values
     },

@@ -113,22 +113,25 @@ def in_file(name: str, file: str, change: Bytes, also: tuple[str, ...] = ()) -> 
     return Damage(name, file, apply, also)
 
 
-def replaced(name: str, file: str, put: Callable[[Path], None]) -> Damage:
+def replaced(
+    name: str, file: str, put: Callable[[Path], None], also: tuple[str, ...] = ()
+) -> Damage:
     """Something else in a file's place."""
 
     def apply(random: Random, path: Path) -> None:
         path.unlink()
         put(path)
 
-    return Damage(name, file, apply)
+    return Damage(name, file, apply, also)
 
 
-def special(file: str) -> list[Damage]:
+def special(file: str, also: tuple[str, ...] = ()) -> list[Damage]:
     """Things that are no regular file, in a file's place."""
-    return [
-        replaced("fifo", file, os.mkfifo),
-        replaced("link to /dev/zero", file, lambda path: path.symlink_to("/dev/zero")),
-        replaced("dangling link", file, lambda path: path.symlink_to("nowhere")),
-        replaced("cyclic link", file, lambda path: path.symlink_to(path.name)),
-        replaced("folder", file, Path.mkdir),
-    ]
+    things: dict[str, Callable[[Path], None]] = {
+        "fifo": os.mkfifo,
+        "link to /dev/zero": lambda path: path.symlink_to("/dev/zero"),
+        "dangling link": lambda path: path.symlink_to("nowhere"),
+        "cyclic link": lambda path: path.symlink_to(path.name),
+        "folder": Path.mkdir,
+    }
+    return [replaced(name, file, put, also) for name, put in things.items()]

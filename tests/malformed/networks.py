@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stvsr.core.errors import StvsrError
 from stvsr.core.files import sha256_of
+from stvsr.core.log import set_up_logging
 from stvsr.models import build_model
 from stvsr.published import PUBLISHED, published_weights
 from stvsr.training.history import TIMING
@@ -385,6 +386,7 @@ def _stopped_run() -> None:
 
 def _resume() -> int:
     """Train on to the last step; the exit status is that of a verb."""
+    set_up_logging()
     try:
         make_trainer(Path("run")).run()
     except StvsrError as error:
@@ -527,8 +529,8 @@ def finished() -> None:
 
 
 def _published_model() -> dict[str, Any]:
-    card = json.loads(Path("model/model.json").read_bytes())
-    return {"card": card, **files("model", "weights.safetensors", "history.csv")}
+    card = json.loads(Path("again/model.json").read_bytes())
+    return {"card": card, **files("again", "weights.safetensors", "history.csv")}
 
 
 def _uploaded() -> list[Any]:
@@ -548,11 +550,6 @@ def _uploaded() -> list[Any]:
     return sorted(found, key=str)
 
 
-def _unpublished() -> None:
-    finished()
-    shutil.rmtree("model")
-
-
 RUN_FOLDER = "runs/of"
 RECORD = f"{RUN_FOLDER}/run.json"
 
@@ -569,7 +566,7 @@ def _of_run(*names: str) -> list[Damage]:
 
 FINISHED = Kind(
     "finished-run",
-    _unpublished,
+    finished,
     [
         *_of_run("run.json"),
         *in_bytes(f"{RUN_FOLDER}/history.jsonl", LINES),
@@ -579,7 +576,7 @@ FINISHED = Kind(
             f"{RUN_FOLDER}/checkpoints/step-00000002/weights.safetensors", COARSE, "checkpoints"
         ),
     ],
-    [verb("train", *NOWHERE, left=_published_model, out="model")],
+    [verb("train", *NOWHERE, "--out", "again", left=_published_model, out="again")],
     share=2,
 )
 

@@ -28,7 +28,7 @@ OTHER: Mapping[str, tuple[str, ...]] = {
     "seed": (
         *("seed: 010", "seed: 0o12", "seed: 0xA", "seed: 1_0", "seed: 1:30", "seed: +10"),
         *("seed: 10.0", "seed: 1e1", "seed: '10'", "seed: 0b_", "seed: 0x", "seed: 0o", "seed: _"),
-        *("seed: .nan", "seed: .inf", "seed: -0", "seed: 1e999", "seed: 10,000", "seed:10"),
+        *("seed: .nan", "seed: .inf", "seed: -010", "seed: 1e999", "seed: 10,000", "seed:10"),
         *(
             'seed: !!int ""',
             "seed: !!int 10",
@@ -44,7 +44,7 @@ OTHER: Mapping[str, tuple[str, ...]] = {
         *("2020-01-01: 1", "!!binary aa: 1", "? [a, b]\n: 1", "? {a: b}\n: 1", "1: 1", "null: 1"),
         *("? &a [*a]\n: 1", ".nan: 1", "true: 1", "<<: 7", "<<: [1]", "seed: 10\nseed: 10"),
         *("<<: {seed: 10}", "<<: *b", "--- \nseed: 10", "seed: 10\n...\nseed: 11", "\tseed: 10"),
-        *("%YAML 1.1\n---\nseed: 010", "%YAML 9.9\n---\nseed: 10", "%TAG ! x\nseed: 10"),
+        *("%YAML 1.1\n---\nseed: 10", "%YAML 9.9\n---\nseed: 10", "%TAG ! x\nseed: 10"),
         *(
             "seed: \u0661\u0660",
             "SEED: 10",
@@ -93,8 +93,6 @@ OTHER: Mapping[str, tuple[str, ...]] = {
         "tracking: {experiment: 010}",
         "tracking: {experiment: ~}",
         "tracking: {experiment: [no]}",
-        "tracking: {experiment: 1:30}",
-        "tracking: {experiment: 2020-01-01}",
         "tracking: {experiment: !!binary bm8=}",
     ),
     "model": (
