@@ -30,6 +30,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(("kind", "seeds"), cases, ids=[name for name, _ in cases])
 
 
+@pytest.mark.slow
 def test_malformed_input_is_refused_in_a_line_or_does_not_matter(
     worker: Worker, kind: str, seeds: range
 ) -> None:
