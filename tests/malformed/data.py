@@ -4,13 +4,13 @@ import io
 import json
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from stvsr.cli import main
 from stvsr.core.files import sha256_of
@@ -358,6 +358,25 @@ def _metadata(**values: bytes) -> OnTable:
     )
 
 
+CELLS: Mapping[str, Sequence[Any]] = {
+    "clip": [
+        None,
+        "",
+        "../../outside",
+        "a\0b/c",
+        "[/bold]/x",
+        "a/b/c",
+        7,
+        "9" * 400 + "/1",
+    ],
+    "split": [None, "", "validation", 7],
+    "accepted": [None, "yes", 7],
+    "width": [None, 0, -1, 2**31 - 1, 96, "160", 1.5],
+    "height": [None, 0, -4, 2**31 - 1, "96"],
+    "motion": [None, "", "[/bold]", 7],
+    "motion_px": [None, "x", float("nan"), -1.0],
+}
+
 TABLES: Mapping[str, OnTable] = {
     "no row": lambda table: table.slice(0, 0),
     "bomb": lambda table: pa.table(
@@ -375,24 +394,7 @@ TABLES: Mapping[str, OnTable] = {
     "root too long": _metadata(root=b"a" * 3000),
     **{
         f"{name} {value!r:.20}": _column(name, value)
-        for name, values in {
-            "clip": [
-                None,
-                "",
-                "../../outside",
-                "a\0b/c",
-                "[/bold]/x",
-                "a/b/c",
-                7,
-                "9" * 400 + "/1",
-            ],
-            "split": [None, "", "validation", 7],
-            "accepted": [None, "yes", 7],
-            "width": [None, 0, -1, 2**31 - 1, 96, "160", 1.5],
-            "height": [None, 0, -4, 2**31 - 1, "96"],
-            "motion": [None, "", "[/bold]", 7],
-            "motion_px": [None, "x", float("nan"), -1.0],
-        }.items()
+        for name, values in CELLS.items()
         for value in values
     },
 }

@@ -237,7 +237,7 @@ def _registered() -> Any:
 
     client = MlflowClient(f"sqlite:///{Path('mlflow.db').resolve()}")
     versions = client.search_model_versions("name='stdan'")
-    metrics = client.get_run(versions[0].run_id).data.metrics
+    metrics = client.get_run(str(versions[0].run_id)).data.metrics
     told = json.loads(Path("again/version.json").read_bytes())
     return [dict(version.tags) for version in versions], metrics, told
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -42,6 +43,7 @@ def drawn(video: int, number: int) -> UInt8Image:
 def encode(path: Path, codec: str, video: int) -> None:
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=25)
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"
         stream.bit_rate, stream.gop_size = 2_000_000, 12
         for number in range(COUNT):
@@ -118,6 +120,11 @@ def _at_start(length: int, change: Bytes) -> Bytes:
     return lambda random, whole: change(random, whole[:length]) + whole[length:]
 
 
+def _begun(begin: bytes, noise: int = 0) -> Bytes:
+    """Another begin, before what follows in the file, or before noise."""
+    return lambda random, whole: begin + (random.randbytes(noise) if noise else whole[len(begin) :])
+
+
 def _moved_box(random: Random, whole: bytes) -> bytes:
     """The length of a box, or of an element, is another."""
     at = random.choice([n for n in range(len(whole) - 4) if whole[n : n + 4] in BOXES] or [4])
@@ -169,15 +176,9 @@ STREAMS: Mapping[str, Bytes] = {
         for place in PLACES
     },
     "SDP": _text(SDP),
-    **{
-        f"header of {name}": lambda random, whole, begin=begin: begin + whole[len(begin) :]
-        for name, begin in FOREIGN.items()
-    },
-    **{
-        f"{name} and noise": lambda random, whole, begin=begin: begin + random.randbytes(9000)
-        for name, begin in FOREIGN.items()
-    },
-}  # type: ignore[dict-item]
+    **{f"header of {name}": _begun(begin) for name, begin in FOREIGN.items()},
+    **{f"{name} and noise": _begun(begin, noise=9000) for name, begin in FOREIGN.items()},
+}
 
 VIDEO = Kind(
     "video",
