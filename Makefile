@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup run test test-fast test-gpu fmt lint types layers bench docs check clean
+.PHONY: setup run test test-fast test-gpu malformed fmt lint types layers bench docs check clean
 .DEFAULT_GOAL := check
 
 setup: .venv/ready
@@ -26,7 +26,7 @@ run: setup
 
 # Unit tests share the cores; tests that start clusters and servers run alone. One thread per process.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/model
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/model tests/malformed
 	$(BIN)/python -m pytest tests/integration
 
 test-fast: setup
@@ -34,6 +34,11 @@ test-fast: setup
 
 test-gpu: setup
 	STVSR_TEST_DEVICE=cuda $(BIN)/python -m pytest -m gpu
+
+# Malformed inputs through the public doors, from seeds: a nightly test, of which `make test` has 150.
+MALFORMED ?= 1500
+malformed: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --malformed $(MALFORMED) tests/malformed
 
 fmt: setup
 	$(BIN)/ruff format .

@@ -33,6 +33,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder of reference values: tests/model checks every NAME.npz + NAME.json below it",
     )
+    parser.addoption(
+        "--malformed",
+        default="150",
+        metavar="N|KIND:SEED",
+        help="how many malformed inputs tests/malformed tries, or which one",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -234,3 +234,17 @@ def test_a_folder_that_is_no_index_says_what_to_run(tmp_path):
 def test_limits_that_do_not_fit_are_refused(values, text):
     with pytest.raises(ValidationError, match=text):
         IndexConfig.model_validate(values)
+
+
+def test_a_motion_list_that_leads_nowhere_is_refused(tiny_source, tmp_path):
+    source = shutil.copytree(tiny_source, tmp_path / "source")
+    (source / "fast_testset.txt").symlink_to("nowhere")
+    with pytest.raises(SourceError, match=r"fast_testset\.txt: no such list"):
+        build_index(source, tmp_path / "index", IndexConfig())
+
+
+def test_a_name_that_no_file_can_have_is_no_clip(tiny_source, tmp_path):
+    source = shutil.copytree(tiny_source, tmp_path / "source")
+    (source / "sep_testlist.txt").write_text(f"{'9' * 3_000_000}/0001\n")
+    with pytest.raises(SourceError, match=r"sep_testlist\.txt, line 1: found '9+'; allowed"):
+        build_index(source, tmp_path / "index", IndexConfig())

@@ -26,7 +26,8 @@ MOTIONS: tuple[Motion, ...] = ("slow", "medium", "fast")
 FRAMES = range(1, SEPTUPLET + 1)
 
 CLIPS_PER_FOLDER = 1000
-CLIP_NAME = re.compile(r"[0-9A-Za-z_-]+/[0-9A-Za-z_-]+")
+CLIP_NAME = re.compile(r"[0-9A-Za-z_-]{1,127}/[0-9A-Za-z_-]{1,127}")
+"""A clip's name; a file system takes no part that is much longer."""
 
 RECORD_NAME = "source.json"
 

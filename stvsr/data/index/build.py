@@ -156,9 +156,12 @@ def _inspect_job(job: tuple[Path, str, Limits]) -> tuple[str, Inspection]:
 
 
 def _published_motion(source: Path) -> dict[str, Motion]:
-    """The class of every clip that a motion list of the source names."""
+    """The class of every clip that a motion list of the source names.
+
+    A list may be missing; one that cannot be read is an error.
+    """
     lists = [(m, motion_list(source, m, split)) for m in MOTIONS for split in SPLITS]
-    return {clip: m for m, path in lists if path.is_file() for clip in read_clip_list(path)}
+    return {clip: m for m, path in lists if os.path.lexists(path) for clip in read_clip_list(path)}
 
 
 def _record(

@@ -366,12 +366,13 @@ def _check_names(clips: Iterable[ClipRecord]) -> None:
                 f"clip {clip.clip!r}: allowed is FOLDER/CLIP, each of letters, digits, '_' and "
                 "'-'; rename its folder and run `stvsr index` again"
             )
-        other = names.setdefault(key(clip.clip), clip.clip)
-        if other != clip.clip:
+        other = names.get(key(clip.clip))
+        if other is not None:
             raise ShardError(
                 f"clips {other!r} and {clip.clip!r} would have the same key {key(other)!r}; "
                 "rename the folder of one and run `stvsr index` again"
             )
+        names[key(clip.clip)] = clip.clip
 
 
 @cache
