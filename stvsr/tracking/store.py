@@ -245,8 +245,8 @@ def _server_remedy(causes: Sequence[BaseException]) -> str:
     # requests' RetryError: the server answered each time, with a fault of its own
     if gone and not any(type(cause).__name__ == "RetryError" for cause in gone):
         return "start the server, or point MLFLOW_TRACKING_URI or tracking.uri elsewhere"
-    answers = (cause for cause in causes if isinstance(cause, MlflowException))
-    status = next((answer.get_http_status_code() for answer in answers), 500)
+    answer = next((cause for cause in causes if isinstance(cause, MlflowException)), None)
+    status = answer.get_http_status_code() if answer else 500  # type: ignore[no-untyped-call]
     return _SERVER_REMEDIES.get(status, "see the server's own log for the reason")
 
 

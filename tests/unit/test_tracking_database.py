@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,7 @@ def test_a_store_whose_first_use_is_killed_works_at_the_next(
         database = tmp_path / f"{part}" / "mlflow.db"
         database.parent.mkdir()
         start(database)
-        statuses.append(kill_after(whole * part / 6, lambda path=database: work(path)))
+        statuses.append(kill_after(whole * part / 6, partial(work, database)))
         assert experiments(database) == names
         assert leftovers(database) == []
     assert -signal.SIGKILL in statuses
