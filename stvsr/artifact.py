@@ -26,6 +26,10 @@ LARGEST_HEADER = 1 << 20
 """Bytes at most of a card, and of a weights file beside its values."""
 
 
+LARGEST_WEIGHTS = 8 << 30
+"""Bytes at most of a file of tensors whose network is not known; the networks have megabytes."""
+
+
 class CodeVersion(Config):
     """The code that trained a run from a step on."""
 
@@ -131,13 +135,13 @@ def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     )
 
 
-def read_tensors(path: Path, sha256: str, *, largest: int | None = None) -> dict[str, Tensor]:
+def read_tensors(path: Path, sha256: str, *, largest: int = LARGEST_WEIGHTS) -> dict[str, Tensor]:
     """Read a safetensors file, on the CPU, and hold it to its checksum.
 
     Args:
         path: the file.
         sha256: of its bytes.
-        largest: bytes that it may have; None: any number.
+        largest: bytes that it may have.
 
     Raises:
         CheckpointError: the file is missing, too large, does not have the checksum, or is no
@@ -220,15 +224,15 @@ def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def _read(path: Path, largest: int | None) -> bytes:
+def _read(path: Path, largest: int) -> bytes:
     try:
         size = path.stat().st_size
         if not path.is_file():
             raise CheckpointError(f"{path}: found no ordinary file; put it back from a copy")
-        if largest is not None and size > largest:
+        if size > largest:
             raise CheckpointError(
-                f"{path}: found {size} bytes, expected at most {largest} for the network in "
-                f"{CARD_FILE}; the file is another network's, or damaged: put it back from a copy"
+                f"{path}: found {size} bytes, expected at most {largest}; the "
+                f"file is another network's, or damaged: put it back from a copy"
             )
         return path.read_bytes()
     except OSError as error:

@@ -39,7 +39,7 @@ from stvsr.params import Params
 from stvsr.tracking.mlflow_tracker import tag_weights
 from stvsr.tracking.store import resolve_uri
 from stvsr.training.checkpoint import Checkpoint, Checkpoints
-from stvsr.training.history import read_history, write_csv
+from stvsr.training.history import read_history_until, write_csv
 from stvsr.training.run import (
     RunFolder,
     RunRecord,
@@ -344,5 +344,6 @@ def _publish(run: RunFolder, checkpoint: Checkpoint, card: Card, out: Path) -> C
     load_weights(model, checkpoint.ema or checkpoint.weights, str(run.path))
     with whole_folder(out) as partial:
         card = save_artifact(partial, model, card)
-        write_csv(read_history(run.history), partial / "history.csv")
+        records = read_history_until(run.history, card.step, checkpoint.records)
+        write_csv(records, partial / "history.csv")
     return card

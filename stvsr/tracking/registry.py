@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import math
 import re
 import shutil
 import tempfile
@@ -27,7 +26,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from stvsr.artifact import CARD_FILE, WEIGHTS_FILE, Card, load_artifact
-from stvsr.core.config import Config, ValidationError
+from stvsr.core.config import Config, Numbers, Tree
 from stvsr.core.errors import ParamsError, SourceError
 from stvsr.core.files import whole_folder
 from stvsr.data.shards.degrade import describe_degradation
@@ -146,14 +145,9 @@ def read_registration(folder: Path) -> Registration:
     """
     path = folder / REGISTRATION_FILE
     try:
-        return Registration.model_validate_json(path.read_bytes())
+        return Registration.read(path, SourceError, "run `stvsr register` again")
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file; run `stvsr register` first") from None
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise SourceError(
-            f"{path}: not a registration ({reason}); run `stvsr register` again"
-        ) from None
 
 
 def load_version(
@@ -253,16 +247,17 @@ def _run_of(client: MlflowClient, experiment: str, card: Card) -> str:
 
 def _refuse_other_weights(evaluation: Path, card: Card) -> None:
     """Refuse scores of other weights; only an evaluation that names its weights can be compared."""
-    path = evaluation / "scores.json"
+    path, remedy = evaluation / "scores.json", "run `stvsr evaluate` again"
     try:
-        scored = json.loads(path.read_bytes())["model"]["weights_sha256"]
+        model = Tree.read(path, SourceError, remedy).branches.get("model")
     except FileNotFoundError:
         return
-    except (ValueError, KeyError, TypeError):
+    scored = model.get("weights_sha256") if isinstance(model, dict) else None
+    if scored is None:
         raise SourceError(
             f"{path}: names no weights; it is damaged or of another version of stvsr",
-            remedy="run `stvsr evaluate` again",
-        ) from None
+            remedy=remedy,
+        )
     if scored != card.weights_sha256:
         raise SourceError(
             f"{path}: scores the weights {str(scored)[:12]}…, the model has "
@@ -387,17 +382,9 @@ def _read_metrics(evaluation: Path) -> Metrics:
     """The numbers of an evaluation's metrics.json, whatever their names."""
     path = evaluation / "metrics.json"
     try:
-        found = json.loads(path.read_bytes().decode())
+        return Numbers.read(path, SourceError, "run `stvsr evaluate` again").by_name
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file; run `stvsr evaluate` first") from None
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not all(
-        value is None or (isinstance(value, int | float) and abs(value) < math.inf)
-        for value in found.values()
-    ):
-        raise SourceError(f"{path}: not the numbers that `stvsr evaluate` writes; run it again")
-    return found
 
 
 def _registration(

@@ -82,6 +82,27 @@ def read_history(path: Path) -> list[Record]:
     return [_parse(line, chain, f"{path}, line {number}") for number, line in lines]
 
 
+def read_history_until(path: Path, step: int, records: int) -> list[Record]:
+    """The records of a history.jsonl up to the step of a checkpoint.
+
+    Args:
+        path: the file.
+        step: the checkpoint's.
+        records: how many there were when it was saved.
+
+    Raises:
+        CheckpointError: the history is damaged, or has fewer records.
+    """
+    found = [record for record in read_history(path) if record.step <= step]
+    if len(found) < records:
+        raise CheckpointError(
+            f"{path}: found {len(found)} records up to step {step}, its checkpoint was saved after "
+            f"{records}",
+            remedy=REMEDY,
+        )
+    return found
+
+
 def newest_step(path: Path) -> int:
     """Step of the last whole line of a history that is being written; 0 where there is none."""
     try:
@@ -140,13 +161,7 @@ class History:
         Raises:
             CheckpointError: the history is damaged, or has fewer records.
         """
-        kept = [record for record in read_history(self.path) if record.step <= step]
-        if len(kept) < records:
-            raise CheckpointError(
-                f"{self.path}: found {len(kept)} records up to step {step}, its checkpoint was "
-                f"saved after {records}",
-                remedy=REMEDY,
-            )
+        kept = read_history_until(self.path, step, records)
         self._chain = Chain()
         write_bytes_whole(self.path, b"".join(record.to_line(self._chain) for record in kept))
         self._size = self.path.stat().st_size

@@ -51,7 +51,7 @@ def _check_chunks(content: bytes | memoryview) -> None:
 
     A file that ends too early is left to the decoder.
     """
-    place = len(SIGNATURE)
+    place, before, has_pixels = len(SIGNATURE), b"", False
     while place + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, place)
         is_header = place == len(SIGNATURE)
@@ -61,8 +61,11 @@ def _check_chunks(content: bytes | memoryview) -> None:
             name = kind.decode("ascii", "backslashreplace")
             what = "a second header (IHDR)" if kind == b"IHDR" else f"the unknown chunk {name!r}"
             raise ValueError(f"{what} at byte {place}, which is not allowed")
+        if kind == b"IDAT" and has_pixels and before != b"IDAT":
+            raise ValueError(f"pixels (IDAT) at byte {place} after another chunk")
         if kind == b"IEND":
             return
+        before, has_pixels = kind, has_pixels or kind == b"IDAT"
         place += 12 + length
 
 

@@ -19,6 +19,9 @@ FORMAT = "1"
 MOST_BYTES = 1024 * MIB
 """A manifest that has more, in the file or unfolded, is not read; Vimeo-90K's has some 10 MiB."""
 
+MOST_ROWS = 2_000_000
+"""Clips of a manifest, at most; both lists together have no more."""
+
 LARGEST_SIDE = 16384
 """Pixels that a frame's side may have at most."""
 
@@ -152,7 +155,8 @@ def _read(folder: Path) -> pa.Table:
 def _check_size(metadata: pq.FileMetaData, size: int) -> None:
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     unfolded = sum(group.total_byte_size for group in groups)
-    if max(size, unfolded, metadata.num_rows) > MOST_BYTES:
+    if max(size, unfolded) > MOST_BYTES or metadata.num_rows > MOST_ROWS:
         raise ValueError(
-            f"{size} bytes with {metadata.num_rows} rows; at most {MOST_BYTES} bytes are read"
+            f"{size} bytes with {metadata.num_rows} rows; at most {MOST_BYTES} bytes and "
+            f"{MOST_ROWS} rows are read"
         )

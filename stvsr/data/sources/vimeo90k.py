@@ -147,9 +147,9 @@ def _list_beside(path: Path) -> bytes | None:
     """A list's bytes; None where there is no such file."""
     try:
         return read_bytes(path, MOST_LIST_BYTES)
-    except FileNotFoundError:
-        return None
     except OSError as fault:
+        if isinstance(fault, FileNotFoundError) and not path.is_symlink():
+            return None
         raise SourceError(f"{path}: cannot be read ({fault.strerror}); move it away") from None
 
 
