@@ -74,6 +74,21 @@ def open_frames(root: Path) -> Frames:
         ) from None
 
 
+def read_frame_file(path: Path) -> bytes:
+    """The bytes of a file of a folder.
+
+    Raises:
+        FrameError: it cannot be read or is larger than `MAX_FRAME_BYTES`.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            _check_size(size)
+            return file.read(size)
+    except OSError as error:
+        raise FrameError(error.strerror or str(error)) from None
+
+
 class FolderFrames:
     """Frames that are files of a folder."""
 
@@ -86,7 +101,7 @@ class FolderFrames:
 
     def read(self, clip: str, frame: int) -> bytes:
         """See `Frames`."""
-        return self._read(frame_path(self.root, clip, frame))
+        return read_frame_file(frame_path(self.root, clip, frame))
 
     def where(self, clip: str, frame: int) -> str:
         """See `Frames`."""
@@ -103,16 +118,7 @@ class FolderFrames:
     def read_list(self, name: str) -> bytes | None:
         """See `Frames`."""
         path = self.root / name
-        return self._read(path) if path.is_file() else None
-
-    def _read(self, path: Path) -> bytes:
-        try:
-            with path.open("rb", buffering=0) as file:
-                size = os.fstat(file.fileno()).st_size
-                _check_size(size)
-                return file.read(size)
-        except OSError as error:
-            raise FrameError(error.strerror or str(error)) from None
+        return read_frame_file(path) if path.is_file() else None
 
 
 class ZipFrames:

@@ -44,7 +44,7 @@ def use_vimeo90k(
     Raises:
         SourceError: it is not the dataset, the zip is damaged, or a list is damaged or empty.
     """
-    dataset = _zip_in(dataset) or dataset
+    dataset = zip_in(dataset) or dataset
     if dataset.is_dir():
         _check_folder(dataset)
     frames = open_frames(dataset)
@@ -66,8 +66,8 @@ def use_vimeo90k(
     return record
 
 
-def _zip_in(folder: Path) -> Path | None:
-    """The zip of a folder as `stvsr fetch` makes it."""
+def zip_in(folder: Path) -> Path | None:
+    """The zip of a folder as `stvsr fetch` makes it; None where there is none or several."""
     zips = [] if (folder / "sequences").exists() else sorted(folder.glob("*.zip"))
     return zips[0] if len(zips) == 1 else None
 
