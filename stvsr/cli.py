@@ -357,6 +357,62 @@ def evaluate(
         score(model, inside(shards, "test"), out, values.evaluate)
 
 
+@verb("score")
+def score(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="[MODEL]", help="Folder of the model.")
+    ] = None,
+    set_: Annotated[
+        str,
+        typer.Option("--set", metavar="NAME|FOLDER", help="A benchmark, or a folder of clips."),
+    ] = "vid4",
+    protocol: Annotated[
+        str, typer.Option(help="Which frames count; docs/protocols.md lists them.")
+    ] = "stvsr",
+    outputs: Annotated[
+        Path | None, typer.Option(help="Score the frames CLIP/*.png of a folder, not a model.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the benchmark is.")] = None,
+    degradation: Annotated[
+        Literal["bicubic", "bicubic-uint8", "gaussian-bd", "pillow"],
+        typer.Option(help="How LR frames are made."),
+    ] = "bicubic",
+    lr: Annotated[
+        str, typer.Option(metavar="NAME", help="Read LR frames from this folder of the set.")
+    ] = "",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Score the whole clips of a set that is not whole.")
+    ] = False,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Device of the network.")
+    ] = "auto",
+    name: Annotated[
+        str, typer.Option(help="The method's name in tables; default: its folder's.")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the result; default: scores/NAME_SET_PROTOCOL.")
+    ] = None,
+) -> None:
+    """Score a model, or frames that others made, on a benchmark set."""
+    from stvsr.evaluation.request import ScoreRequest, run_score
+
+    request = ScoreRequest(
+        model=model,
+        outputs=outputs,
+        set=set_,
+        protocol=protocol,
+        folder=folder,
+        degradation=degradation,
+        lr=lr,
+        partial=partial,
+        device=device,
+        name=name,
+    )
+    at = out or request.default_out()
+    with only_writer(at, holds="frames.csv"):
+        sys.stdout.write(run_score(request, at))
+
+
 @verb("report")
 def report(
     evaluation: EvaluationFolder = Path("evaluation"),
