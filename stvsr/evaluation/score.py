@@ -17,6 +17,7 @@ from stvsr.core.progress import progress
 from stvsr.core.resize import UInt8Image
 from stvsr.data.shards.degrade import DegradationConfig, degrade
 from stvsr.evaluation import intervals
+from stvsr.evaluation.journal import ScoreJournal
 from stvsr.evaluation.measures import measure_frames
 from stvsr.evaluation.methods import Method, predict_bicubic_linear
 from stvsr.evaluation.protocols import Protocol, Window
@@ -53,6 +54,9 @@ class Scoring:
 def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out: Path) -> SetScores:
     """Score a method, and the bicubic+linear baseline on the same frames.
 
+    Killed at any moment, the same call resumes with the clip that was not finished and gives the
+    same bytes.
+
     Args:
         name: the method's name in tables.
         method: what is scored.
@@ -72,8 +76,8 @@ def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out:
     _refuse_clips(opened, scoring.protocol)
     method.refuse(opened.clips, scoring.protocol)
     _warn(method, scoring)
-    clips = progress(opened.clips, len(opened.clips), f"scoring {name}")
-    frames = [row for clip in clips for row in score_clip(method, clip, scoring, opened.size)]
+    journal = ScoreJournal(out, _conditions(scoring))
+    frames = _score_clips(name, method, opened, scoring, journal)
     scores = SetScores(
         method=name,
         model=method.facts,
@@ -91,7 +95,26 @@ def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out:
     )
     with whole_folder(out) as partial:
         _write(partial, scores, frames)
+    journal.remove()
     return scores
+
+
+def _score_clips(
+    name: str, method: Method, opened: OpenSet, scoring: Scoring, journal: ScoreJournal
+) -> list[FrameScore]:
+    """Score the clips that the journal does not hold."""
+    journal.open()
+    if len(journal):
+        logger.info("resuming: %d of %d clips were scored before", len(journal), len(opened.clips))
+    frames: list[FrameScore] = []
+    for clip in progress(opened.clips, len(opened.clips), f"scoring {name}"):
+        state = _state(method, clip)
+        scored = journal.find(clip.name, state)
+        if scored is None:
+            scored = score_clip(method, clip, scoring, opened.size)
+            journal.add(state, scored)
+        frames += scored
+    return frames
 
 
 @torch.inference_mode()
@@ -174,6 +197,21 @@ class _ClipReader:
         return lr
 
 
+def _conditions(scoring: Scoring) -> dict[str, str]:
+    """What decides the scores of a clip beside its files and the method."""
+    return {
+        "protocol": scoring.protocol.name,
+        "lr": scoring.lr_from,
+        "device": scoring.device.type,
+        "code": code_fingerprint([__name__]),
+    }
+
+
+def _state(method: Method, clip: SetClip) -> str:
+    lr = clip.lr.file_state() if clip.lr else ""
+    return "\n".join((clip.motion, method.state(clip), clip.hr.file_state(), lr))
+
+
 def _stack(images: Iterator[UInt8Image]) -> Tensor:
     return torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in images])
 
@@ -185,13 +223,13 @@ def _size(frames: Tensor) -> str:
 def _refuse_clips(opened: OpenSet, protocol: Protocol) -> None:
     if not opened.clips:
         raise SourceError(
-            f"set {opened.name}: no clip is whole; see docs/protocols.md for what it consists of"
+            f"{opened.name}: no clip is whole; see docs/protocols.md for what it consists of"
         )
     for clip in opened.clips:
         try:
             protocol.windows(len(clip.hr))
         except InputError as error:
-            raise InputError(f"set {opened.name}: {clip.name}: {error.text}") from None
+            raise InputError(f"{opened.name}: {clip.name}: {error.text}") from None
 
 
 def _warn(method: Method, scoring: Scoring) -> None:

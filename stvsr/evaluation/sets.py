@@ -77,7 +77,7 @@ class OpenSet:
     """A set on the disk.
 
     Attributes:
-        name: name of the benchmark, or of the folder.
+        name: name of the benchmark, or "folder NAME": a folder's name promises nothing.
         clips: the clips that are whole, by name in order.
         missing: what is missing or wrong, one line each; empty for a whole set.
         size: (W, H) that HR frames must have; None for any.
@@ -190,7 +190,7 @@ def refuse_incomplete(opened: OpenSet) -> None:
     named = "; ".join(opened.missing[:NAMED])
     more = len(opened.missing) - NAMED
     raise SourceError(
-        f"set {opened.name}: not complete: {named}" + (f"; and {more} more" if more > 0 else ""),
+        f"{opened.name}: not complete: {named}" + (f"; and {more} more" if more > 0 else ""),
         remedy="complete it, or pass --partial to score the whole clips and mark the result",
     )
 
@@ -225,7 +225,7 @@ def _open_folder(root: Path, lr_folder: str) -> OpenSet:
         missing += [f"{name}: {fault}" for fault in faults]
         if not faults:
             clips.append(SetClip(name, "", hr, lr))
-    return OpenSet(root.resolve().name, tuple(clips), tuple(missing))
+    return OpenSet(f"folder {root.resolve().name}", tuple(clips), tuple(missing))
 
 
 def _lr_folders(root: Path, lr_folder: str) -> dict[str, list[Path]] | None:

@@ -3,12 +3,16 @@
 import csv
 import math
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from stvsr.artifact import load_artifact
 from stvsr.cli import main
@@ -19,10 +23,10 @@ from stvsr.evaluation.evaluate import evaluate
 from stvsr.evaluation.intervals import bootstrap_interval
 from stvsr.evaluation.measures import MEASURES, measure_frames
 from stvsr.evaluation.methods import Method, NetworkMethod, OutputsMethod
-from stvsr.evaluation.protocols import find_protocol
+from stvsr.evaluation.protocols import Protocol, Window, find_protocol
 from stvsr.evaluation.score import Scoring, score_clip, score_set
 from stvsr.evaluation.set_scores import SetScores, read_set_scores, summarise
-from stvsr.evaluation.sets import open_set
+from stvsr.evaluation.sets import SetClip, open_set
 from stvsr.models import BicubicLinear
 from tests.support.models import write_tiny_artifact
 from tests.support.sets import drifting_frames, save, write_set
@@ -289,6 +293,95 @@ def test_an_interval_is_the_same_twice_and_holds_the_mean() -> None:
 def test_one_clip_has_no_interval() -> None:
     estimate = summarise([frame()], per_folder=False)["all"].parts["all"].gain["psnr_y"]
     assert (estimate.mean, estimate.low, estimate.high) == (1.0, None, None)
+
+
+# --- resuming
+
+
+def test_a_score_that_was_interrupted_resumes_with_the_same_bytes(
+    benchmark: Path, tmp_path: Path
+) -> None:
+    outputs = write_outputs(tmp_path / "outputs", benchmark)
+    score(OutputsMethod(outputs), benchmark, tmp_path / "whole", conditions())
+    with pytest.raises(KeyboardInterrupt):
+        score(Interrupted(outputs, at="short"), benchmark, tmp_path / "out", conditions())
+    assert not (tmp_path / "out").exists()
+    score(Interrupted(outputs, at="long"), benchmark, tmp_path / "out", conditions())
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+    assert not list(tmp_path.glob(".*.jsonl"))
+
+
+def test_a_killed_command_resumes_with_the_same_bytes(benchmark: Path, tmp_path: Path) -> None:
+    outputs = write_outputs(tmp_path / "outputs", benchmark)
+    score(OutputsMethod(outputs), benchmark, tmp_path / "whole", conditions())
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(outputs), str(benchmark), str(tmp_path / "out")]
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    score(Interrupted(outputs, at="long"), benchmark, tmp_path / "out", conditions())
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("lost", [1, 10, 1000, None])
+def test_a_journal_that_ends_early_costs_only_its_last_clip(
+    benchmark: Path, tmp_path: Path, lost: int | None
+) -> None:
+    outputs = write_outputs(tmp_path / "outputs", benchmark)
+    score(OutputsMethod(outputs), benchmark, tmp_path / "whole", conditions())
+    with pytest.raises(KeyboardInterrupt):
+        score(Interrupted(outputs, at="short"), benchmark, tmp_path / "out", conditions())
+    (journal,) = tmp_path.glob(".out.*")
+    journal.write_bytes(journal.read_bytes()[: -lost if lost else 0])
+    score(OutputsMethod(outputs), benchmark, tmp_path / "out", conditions())
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+def test_what_was_scored_before_holds_only_for_the_same_files_and_conditions(
+    benchmark: Path, tmp_path: Path
+) -> None:
+    outputs = write_outputs(tmp_path / "outputs", benchmark)
+    for change in (lambda: None, lambda: (outputs / "long/0000.png").touch()):
+        with pytest.raises(KeyboardInterrupt):
+            score(Interrupted(outputs, at="short"), benchmark, tmp_path / "out", conditions())
+        change()
+    with pytest.raises(KeyboardInterrupt):
+        score(Interrupted(outputs, at="long"), benchmark, tmp_path / "out", conditions())
+    with pytest.raises(KeyboardInterrupt):
+        score(Interrupted(outputs, at="long"), benchmark, tmp_path / "out", conditions("zsm"))
+
+
+class Interrupted(OutputsMethod):
+    """Frames that others made; a user presses Ctrl-C at one of the clips."""
+
+    def __init__(self, folder: Path, at: str) -> None:
+        super().__init__(folder)
+        self.at = at
+
+    def predict(self, clip: SetClip, protocol: Protocol, window: Window, lr_clip: Tensor) -> Tensor:
+        if clip.name == self.at:
+            raise KeyboardInterrupt
+        return super().predict(clip, protocol, window, lr_clip)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.unit.test_score import OutputsMethod, conditions, score
+
+class Killed(OutputsMethod):
+    def predict(self, clip, protocol, window, lr_clip):
+        if clip.name == "short":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().predict(clip, protocol, window, lr_clip)
+
+outputs, benchmark, out = map(Path, sys.argv[1:])
+score(Killed(outputs), benchmark, out, conditions())
+"""
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 # --- the command
