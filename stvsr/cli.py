@@ -413,6 +413,21 @@ def score(
         sys.stdout.write(run_score(request, at))
 
 
+@verb("table")
+def table(
+    scores: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[SCORES]...", help="Folders of scores; default: all in scores/."),
+    ] = None,
+    out: Out = Path("tables"),
+) -> None:
+    """Write a table of scores, as Markdown and CSV, beside the published figures."""
+    from stvsr.evaluation.benchmark_table import write_table
+
+    with only_writer(out, holds="table.csv"):
+        sys.stdout.write(write_table(scores or [], out))
+
+
 @verb("report")
 def report(
     evaluation: EvaluationFolder = Path("evaluation"),

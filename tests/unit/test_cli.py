@@ -37,6 +37,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ["train"],
         ["evaluate"],
         ["score", "model"],
+        ["table"],
         ["report"],
         ["register"],
         ["tune"],
