@@ -390,7 +390,7 @@ def score(
         str, typer.Option(help="The method's name in tables; default: its folder's.")
     ] = "",
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the result; default: scores/NAME_SET_PROTOCOL.")
+        Path | None, typer.Option(help="Folder of the result; default: scores/NAME_SET_PROTOCOL…")
     ] = None,
 ) -> None:
     """Score a model, or frames that others made, on a benchmark set."""

@@ -1,10 +1,12 @@
 """What is scored: a network, frames that others made, or the baseline, window by window."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol as TypingProtocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,15 +109,14 @@ class OutputsMethod:
         places: Sequence[int] = window.scored
         if len(outputs) != len(clip.hr):
             order = protocol.scored_frames(len(clip.hr))
-            places = [order.index(frame) for frame in window.scored]
+            places = [bisect_left(order, frame) for frame in window.scored]
         images = [outputs.read(place) for place in places]
         if len({image.shape for image in images}) > 1:
             raise SourceError(
                 f"{clip.name}: found frames of different sizes in {self.folder}; expected those "
                 "of the ground truth"
             )
-        frames = torch.stack([torch.from_numpy(image) for image in images])
-        return frames.permute(0, 3, 1, 2).to(lr_clip.device)
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(lr_clip.device)
 
     def state(self, clip: SetClip) -> str:
         """See `Method`: the state of the clip's files."""

@@ -47,17 +47,21 @@ class ScoreRequest:
         """Name of the method in tables.
 
         Raises:
-            ParamsError: neither a model nor outputs are given, or both.
+            ParamsError: neither a model nor outputs are given, or both; or it is no file's name.
         """
         if (self.model is None) == (self.outputs is None):
             found = "neither" if self.model is None else "both"
             raise ParamsError(f"found {found}; expected a model's folder, or --outputs FOLDER")
+        if "/" in self.name:
+            raise ParamsError(f"--name: found {self.name!r}; allowed: a name without '/'")
         return self.name or (self.model or self.outputs or Path()).resolve().name
 
     def default_out(self) -> Path:
         """Folder of the result where none is named; errors as `method_name`."""
-        set_name = Path(self.set).resolve().name
-        return Path("scores", f"{self.method_name()}_{set_name}_{self.protocol}")
+        parts = [self.method_name(), Path(self.set).resolve().name, self.protocol]
+        if self.lr or self.degradation != "bicubic":
+            parts.append(self.lr or self.degradation)
+        return Path("scores", "_".join(parts))
 
 
 def run_score(request: ScoreRequest, out: Path) -> str:

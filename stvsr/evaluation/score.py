@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -213,7 +214,7 @@ def _state(method: Method, clip: SetClip) -> str:
 
 
 def _stack(images: Iterator[UInt8Image]) -> Tensor:
-    return torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in images])
+    return torch.from_numpy(np.stack(list(images))).permute(0, 3, 1, 2)
 
 
 def _size(frames: Tensor) -> str:

@@ -426,6 +426,7 @@ def test_a_set_that_is_not_whole_is_scored_only_when_asked(
     [
         (["--set", "vid4"], "found neither; expected a model's folder, or --outputs FOLDER"),
         (["model", "--outputs", "o"], "found both"),
+        (["model", "--name", "../x"], "--name: found '../x'; allowed: a name without '/'"),
         (["model", "--protocol", "zms", "--set", "."], "--protocol: found 'zms'"),
         (["model", "--set", "vidd4"], "--set: found 'vidd4', which is no set"),
         (["model", "--folder", "nowhere"], "nowhere: no such folder; expected the set vid4"),
@@ -448,6 +449,20 @@ def test_bad_arguments_are_one_line(
     assert line.startswith("stvsr score: ")
     assert message in line
     assert not list(tmp_path.rglob("scores.json"))
+
+
+def test_each_way_to_score_has_a_folder_of_its_own(
+    benchmark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_outputs(tmp_path / "others", benchmark)
+    monkeypatch.chdir(tmp_path)
+    for more in ([], ["--lr", "BIx4"], ["--degradation", "pillow"], ["--protocol", "zsm"]):
+        assert main(["score", "--outputs", "others", "--set", str(benchmark), *more]) == 0
+    name = f"others_{benchmark.name}"
+    endings = ("stvsr", "stvsr_BIx4", "stvsr_pillow", "zsm")
+    assert {path.parent.name for path in tmp_path.glob("scores/*/scores.json")} == {
+        f"{name}_{ending}" for ending in endings
+    }
 
 
 def test_a_score_that_is_damaged_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from stvsr.core.errors import ParamsError, SourceError
 from stvsr.evaluation.sets import SETS, VID4_FRAMES, find_set, open_set, refuse_incomplete
 from tests.support.clips import write_clip
+from tests.support.zips import zip_dataset
 
 
 def touch_clip(root: Path, name: str, frames: int) -> None:
@@ -192,6 +193,18 @@ def test_a_motion_class_of_vimeo90k_is_read_by_its_list(tmp_path: Path) -> None:
         "00001/0002: frame 1, 2, 3, 4, 5, 6, 7 is missing",
         "the list names 2 of 1225 clips",
     )
+
+
+def test_a_motion_class_is_read_from_the_zip_as_it_is(tmp_path: Path) -> None:
+    write_clip(tmp_path / "unpacked", "00001/0001", seed=1)
+    (tmp_path / "zipped").mkdir()
+    zip_dataset(tmp_path / "unpacked", tmp_path / "zipped" / "vimeo_septuplet.zip")
+    (tmp_path / "zipped/slow_testset.txt").write_text("00001/0001")
+    (zipped,) = open_set("vimeo-slow", tmp_path / "zipped").clips
+    (folder,) = open_set(str(tmp_path / "unpacked/sequences")).clips
+    assert zipped.name == folder.name == "00001/0001"
+    for place in range(7):
+        assert np.array_equal(zipped.hr.read(place), folder.hr.read(place))
 
 
 def test_a_vimeo90k_without_the_list_says_so(tmp_path: Path) -> None:

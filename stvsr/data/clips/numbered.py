@@ -1,6 +1,7 @@
 """The frames of one clip, by their place, from a folder of numbered PNGs or from Vimeo-90K."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -61,7 +62,7 @@ class NumberedFrames:
         if unnumbered:
             return [f"{unnumbered[0]} has no number before .png"]
         found = [number for number in numbers if number is not None]
-        twice = sorted({number for number in found if found.count(number) > 1})
+        twice = sorted(number for number, count in Counter(found).items() if count > 1)
         absent = sorted(set(range(found[0], found[-1] + 1)) - set(found)) if found else []
         return [
             f"frame {_listed(numbers)} {fault}"
