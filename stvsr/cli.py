@@ -5,13 +5,17 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from stvsr.core.errors import RESUME, RESUME_WITHOUT_FRESH, LeaveAtOnceError, StvsrError
 from stvsr.core.files import only_writer
 from stvsr.core.log import set_up_logging
+
+if TYPE_CHECKING:
+    from stvsr.artifact import Card
+    from stvsr.models import StvsrModel
 
 QUIET_WAITING = {"OMP_WAIT_POLICY": "passive"}
 """Threads that wait for each other sleep: on a shared core, spinning costs many times the work."""
@@ -360,7 +364,8 @@ def evaluate(
 @verb("score")
 def score(
     model: Annotated[
-        Path | None, typer.Argument(metavar="[MODEL]", help="Folder of the model.")
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="Folder of the model, or models:/NAME@ALIAS."),
     ] = None,
     set_: Annotated[
         str,
@@ -410,7 +415,18 @@ def score(
     )
     at = out or request.default_out()
     with only_writer(at, holds="frames.csv"):
-        sys.stdout.write(run_score(request, at))
+        sys.stdout.write(run_score(request, at, _load_model))
+
+
+def _load_model(model: str) -> "tuple[StvsrModel, Card]":
+    """A network and its card, of a model folder or of a registered version."""
+    if model.startswith("models:/"):
+        from stvsr.tracking.registry import load_version_with_card
+
+        return load_version_with_card(model)
+    from stvsr.artifact import load_artifact
+
+    return load_artifact(Path(model))
 
 
 @verb("table")

@@ -1,10 +1,11 @@
 """The command `stvsr score`: which method, which set, which conditions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stvsr.artifact import load_artifact
+from stvsr.artifact import Card
 from stvsr.core.errors import ParamsError
 from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.evaluation.measures import pick_device
@@ -13,6 +14,7 @@ from stvsr.evaluation.protocols import find_protocol
 from stvsr.evaluation.score import Scoring, score_set
 from stvsr.evaluation.set_scores import SetScores
 from stvsr.evaluation.sets import open_set, refuse_incomplete
+from stvsr.models import StvsrModel
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class ScoreRequest:
     """What a user asks to be scored.
 
     Attributes:
-        model: folder of a model; or None.
+        model: folder of a model, or models:/NAME@ALIAS; or None.
         outputs: folder of frames that others made; or None.
         set: name of a benchmark, or path of a folder of clips.
         protocol: name of the protocol.
@@ -32,7 +34,7 @@ class ScoreRequest:
         name: of the method in tables; "": its folder's.
     """
 
-    model: Path | None
+    model: str | None
     outputs: Path | None
     set: str
     protocol: str
@@ -54,7 +56,7 @@ class ScoreRequest:
             raise ParamsError(f"found {found}; expected a model's folder, or --outputs FOLDER")
         if "/" in self.name:
             raise ParamsError(f"--name: found {self.name!r}; allowed: a name without '/'")
-        return self.name or (self.model or self.outputs or Path()).resolve().name
+        return self.name or Path(self.model or self.outputs or "").resolve().name
 
     def default_out(self) -> Path:
         """Folder of the result where none is named; errors as `method_name`."""
@@ -64,7 +66,11 @@ class ScoreRequest:
         return Path("scores", "_".join(parts))
 
 
-def run_score(request: ScoreRequest, out: Path) -> str:
+Loader = Callable[[str], tuple[StvsrModel, Card]]
+"""Loads the model that a request names, on the CPU in evaluation mode."""
+
+
+def run_score(request: ScoreRequest, out: Path, load: Loader) -> str:
     """Score as requested; return the lines that the command prints.
 
     Raises:
@@ -79,14 +85,14 @@ def run_score(request: ScoreRequest, out: Path) -> str:
     if not request.partial:
         refuse_incomplete(opened)
     scoring = Scoring(protocol, DegradationConfig(name=request.degradation), request.lr, device)
-    scores = score_set(name, _method(request, scoring), opened, scoring, out)
+    scores = score_set(name, _method(request, scoring, load), opened, scoring, out)
     return _lines(scores, out)
 
 
-def _method(request: ScoreRequest, scoring: Scoring) -> Method:
+def _method(request: ScoreRequest, scoring: Scoring, load: Loader) -> Method:
     if request.outputs is not None:
         return OutputsMethod(request.outputs)
-    model, card = load_artifact(request.model or Path())
+    model, card = load(request.model or "")
     model.to(scoring.device)
     return NetworkMethod(model, card)
 

@@ -431,6 +431,7 @@ def test_a_set_that_is_not_whole_is_scored_only_when_asked(
         (["model", "--set", "vidd4"], "--set: found 'vidd4', which is no set"),
         (["model", "--folder", "nowhere"], "nowhere: no such folder; expected the set vid4"),
         (["--outputs", "nowhere", "--set", "clips"], "--outputs: nowhere: no such folder"),
+        (["models:/none@champion", "--set", "clips"], "mlflow.db"),
         (["nowhere", "--set", "clips"], "nowhere/model.json: cannot be read"),
     ],
 )
