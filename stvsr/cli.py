@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,10 @@ from stvsr.core.escape import one_line
 from stvsr.core.files import only_writer
 from stvsr.core.home import ensure_home
 from stvsr.core.log import set_up_logging
+
+if TYPE_CHECKING:
+    from stvsr.artifact import Card
+    from stvsr.models import StvsrModel
 
 QUIET_WAITING = {"OMP_WAIT_POLICY": "passive"}
 """Threads that wait for each other sleep: on a shared core, spinning costs many times the work."""
@@ -358,6 +362,89 @@ def evaluate(
     values = load_params(params)
     with only_writer(out, holds="metrics.json"):
         score(model, inside(shards, "test"), out, values.evaluate)
+
+
+@verb("score")
+def score(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="Folder of the model, or models:/NAME@ALIAS."),
+    ] = None,
+    set_: Annotated[
+        str,
+        typer.Option("--set", metavar="NAME|FOLDER", help="A benchmark, or a folder of clips."),
+    ] = "vid4",
+    protocol: Annotated[
+        str, typer.Option(help="Which frames count; docs/protocols.md lists them.")
+    ] = "stvsr",
+    outputs: Annotated[
+        Path | None, typer.Option(help="Score the frames CLIP/*.png of a folder, not a model.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the benchmark is.")] = None,
+    degradation: Annotated[
+        Literal["bicubic", "bicubic-uint8", "gaussian-bd", "pillow"],
+        typer.Option(help="How LR frames are made."),
+    ] = "bicubic",
+    lr: Annotated[
+        str, typer.Option(metavar="NAME", help="Read LR frames from this folder of the set.")
+    ] = "",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Score the whole clips of a set that is not whole.")
+    ] = False,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Device of the network.")
+    ] = "auto",
+    name: Annotated[
+        str, typer.Option(help="The method's name in tables; default: its folder's.")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the result; default: scores/NAME_SET_PROTOCOL…")
+    ] = None,
+) -> None:
+    """Score a model, or frames that others made, on a benchmark set."""
+    from stvsr.evaluation.request import ScoreRequest, run_score
+
+    request = ScoreRequest(
+        model=model,
+        outputs=outputs,
+        set=set_,
+        protocol=protocol,
+        folder=folder,
+        degradation=degradation,
+        lr=lr,
+        partial=partial,
+        device=device,
+        name=name,
+    )
+    at = out or request.default_out()
+    with only_writer(at, holds="frames.csv"):
+        sys.stdout.write(run_score(request, at, _load_model))
+
+
+def _load_model(model: str) -> "tuple[StvsrModel, Card]":
+    """A network and its card, of a model folder or of a registered version."""
+    if model.startswith("models:/"):
+        from stvsr.tracking.registry import load_version_with_card
+
+        return load_version_with_card(model)
+    from stvsr.artifact import load_artifact
+
+    return load_artifact(Path(model))
+
+
+@verb("table")
+def table(
+    scores: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[SCORES]...", help="Folders of scores; default: all in scores/."),
+    ] = None,
+    out: Out = Path("tables"),
+) -> None:
+    """Write a table of scores, as Markdown and CSV, beside the published figures."""
+    from stvsr.evaluation.benchmark_table import write_table
+
+    with only_writer(out, holds="table.csv"):
+        sys.stdout.write(write_table(scores or [], out))
 
 
 @verb("report")

@@ -27,6 +27,22 @@ def interpolated_indices(t_out: int) -> tuple[int, ...]:
     return tuple(range(1, t_out, 2))
 
 
+def window_starts(frames: int, span: int, stride: int, *, align_last: bool) -> tuple[int, ...]:
+    """First frames (from 0) of the windows in which a long clip is passed to a network.
+
+    Args:
+        frames: of the clip, at least `span`.
+        span: frames from a window's first to its last, both counted.
+        stride: frames from one window's first frame to the next one's.
+        align_last: whether frames after the last whole window get one more window, which ends
+            with the clip; without it they are in none.
+    """
+    starts = tuple(range(0, frames - span + 1, stride))
+    if align_last and starts[-1] + span < frames:
+        return (*starts, frames - span)
+    return starts
+
+
 @dataclass(frozen=True)
 class ClipBatch:
     """A batch of aligned clips, on the device that trains.

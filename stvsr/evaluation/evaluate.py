@@ -6,31 +6,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from stvsr.artifact import Card, load_artifact
+from stvsr.artifact import load_artifact
 from stvsr.core.clip import ClipBatch, input_indices
-from stvsr.core.errors import CheckpointError, ParamsError
 from stvsr.core.files import whole_folder
 from stvsr.core.progress import progress
 from stvsr.data.loading.loader import eval_clips
-from stvsr.data.shards.degrade import describe_degradation
 from stvsr.data.shards.read import ShardSet
 from stvsr.data.shards.storage import Address
 from stvsr.evaluation.config import EvaluateConfig
+from stvsr.evaluation.facts import model_facts
+from stvsr.evaluation.measures import ON_Y, measure_frames, output_to_uint8, pick_device
 from stvsr.evaluation.pictures import Strips, cut_strips, labelled_png, strip_png
 from stvsr.evaluation.scores import (
     FrameScore,
-    ModelFacts,
     Scores,
     Strip,
     compare,
+    frame_scores,
     group_scores,
     headline,
     median_gain_clip,
 )
 from stvsr.evaluation.tables import clips_csv, frames_csv, positions_csv
-from stvsr.metrics import psnr_y, ssim_y, to_uint8
+from stvsr.metrics import to_uint8
 from stvsr.models import upscale_bicubic_linear
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def evaluate(model_folder: Path, shards_at: Address, out: Path, config: Evaluate
         ShardError: the shards are missing or damaged.
         ServiceError: the store they are in does not answer or refuses.
     """
-    device = _device(config)
+    device = pick_device(config.device, "evaluate.device")
     model, card = load_artifact(model_folder)
     shards = ShardSet.open(shards_at)
     indices = range(min(len(shards), config.clips or len(shards)))
@@ -77,7 +77,7 @@ def evaluate(model_folder: Path, shards_at: Address, out: Path, config: Evaluate
         for motion, clip in chosen.items()
     }
     scores = Scores(
-        model=_model_facts(model, card),
+        model=model_facts(model, card),
         degradation=str(shards.lineage.degradation),
         data_hash=shards.lineage.data_hash,
         frames_left_out=sum(not frame.is_scored for frame in frames),
@@ -107,69 +107,19 @@ def score_frames(
     scored: list[FrameScore] = []
     for batch in clips:
         hr_clip = to_uint8(batch.hr_clip)
-        sr_clip = model(batch.lr_clip)
-        _check_finite(sr_clip, batch.keys)
-        network = _score(sr_clip, hr_clip)
-        baseline = _score(upscale_bicubic_linear(batch.lr_clip), hr_clip)
-        inputs = input_indices(hr_clip.shape[1])
-        scored += [
-            FrameScore(
-                clip=key,
-                motion=motions[key],
-                frame=frame + 1,
-                kind="input" if frame in inputs else "interpolated",
-                psnr_y=network[0][clip][frame],
-                ssim_y=network[1][clip][frame],
-                bicubic_linear_psnr_y=baseline[0][clip][frame],
-                bicubic_linear_ssim_y=baseline[1][clip][frame],
+        sr_clip = output_to_uint8(model(batch.lr_clip), batch.keys)
+        baseline = to_uint8(upscale_bicubic_linear(batch.lr_clip))
+        frames = range(hr_clip.shape[1])
+        for clip, key in enumerate(batch.keys):
+            scored += frame_scores(
+                key,
+                motions[key],
+                frames,
+                input_indices(len(frames)),
+                measure_frames(sr_clip[clip], hr_clip[clip], ON_Y),
+                measure_frames(baseline[clip], hr_clip[clip], ON_Y),
             )
-            for clip, key in enumerate(batch.keys)
-            for frame in range(hr_clip.shape[1])
-        ]
     return scored
-
-
-def _check_finite(sr_clip: Tensor, keys: Sequence[str]) -> None:
-    """Refuse an output that clamping would turn into black or white pixels without a word."""
-    for key, frames in zip(keys, sr_clip, strict=True):
-        bad = frames.numel() - int(torch.isfinite(frames).sum())
-        if bad:
-            raise CheckpointError(
-                f"clip {key}: {bad} of {frames.numel()} values of the network's output are NaN or "
-                "infinite, expected finite ones; its weights are of no use: take an earlier "
-                "checkpoint, or train again"
-            )
-
-
-def _score(sr_clip: Tensor, hr_clip: Tensor) -> tuple[list[list[float]], list[list[float]]]:
-    """PSNR-Y and SSIM-Y of each clip's frames, after clamping and rounding to 8 bit."""
-    levels = to_uint8(sr_clip)
-    psnr: list[list[float]] = psnr_y(levels, hr_clip).tolist()
-    ssim: list[list[float]] = ssim_y(levels, hr_clip).tolist()
-    return psnr, ssim
-
-
-def _device(config: EvaluateConfig) -> torch.device:
-    has_gpu = torch.cuda.is_available()
-    if config.device == "cuda" and not has_gpu:
-        raise ParamsError(
-            "evaluate.device: found 'cuda', and this machine has no GPU that torch can use; "
-            "allowed: auto or cpu; see `stvsr doctor`"
-        )
-    return torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
-
-
-def _model_facts(model: nn.Module, card: Card) -> ModelFacts:
-    return ModelFacts(
-        name=f"{card.model.name}-{card.model.preset}",
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        step=card.step,
-        seed=card.seed,
-        degradation=describe_degradation(card.degradation),
-        data_hash=card.data_hash,
-        git_commit=card.git_commit,
-        weights_sha256=card.weights_sha256,
-    )
 
 
 def _cut_strips_of(

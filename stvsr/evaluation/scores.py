@@ -6,7 +6,7 @@ all-black clips of Vimeo-90K's test set for the same reason.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,28 +31,25 @@ class FrameScore:
 
     Attributes:
         clip: name of the clip, such as "00001/0266".
-        motion: its motion class, one of `MOTIONS`.
+        motion: its motion class, one of `MOTIONS`; "" where it has none.
         frame: place in the clip, from 1.
         kind: whether it was an input or is interpolated.
-        psnr_y: network's PSNR-Y, in dB; infinite where it equals the ground truth.
-        ssim_y: network's SSIM-Y, in [-1, 1].
-        bicubic_linear_psnr_y: the baseline's PSNR-Y, in dB.
-        bicubic_linear_ssim_y: the baseline's SSIM-Y.
+        network: the network's scores by measure (`stvsr.evaluation.measures`), "psnr_y" and
+            "ssim_y" always; a PSNR is infinite where the frame equals the ground truth.
+        bicubic_linear: the baseline's, by the same measures.
     """
 
     clip: str
     motion: str
     frame: int
     kind: Kind
-    psnr_y: float
-    ssim_y: float
-    bicubic_linear_psnr_y: float
-    bicubic_linear_ssim_y: float
+    network: Mapping[str, float]
+    bicubic_linear: Mapping[str, float]
 
     @property
     def is_scored(self) -> bool:
-        """True if both PSNRs are finite; other frames count in no mean."""
-        return math.isfinite(self.psnr_y) and math.isfinite(self.bicubic_linear_psnr_y)
+        """True if all scores are finite; other frames count in no mean."""
+        return all(map(math.isfinite, (*self.network.values(), *self.bicubic_linear.values())))
 
 
 class Quality(Config):
@@ -194,29 +191,100 @@ def read_scores(evaluation: Path) -> Scores:
         raise SourceError(f"{path}: no such file; run `stvsr evaluate` first") from None
 
 
+def frame_scores(
+    clip: str,
+    motion: str,
+    frames: Iterable[int],
+    inputs: Collection[int],
+    network: Iterable[Mapping[str, float]],
+    bicubic_linear: Iterable[Mapping[str, float]],
+) -> list[FrameScore]:
+    """Rows of some frames of a clip, from what was measured of each of them.
+
+    Args:
+        clip: its name.
+        motion: its motion class.
+        frames: places in the clip, from 0.
+        inputs: which of them are input frames.
+        network: the network's scores, one mapping for each frame.
+        bicubic_linear: the baseline's.
+    """
+    return [
+        FrameScore(clip, motion, frame + 1, "input" if frame in inputs else "interpolated", *both)
+        for frame, *both in zip(frames, network, bicubic_linear, strict=True)
+    ]
+
+
 def group_scores(frames: Sequence[FrameScore]) -> dict[str, GroupScores]:
     """Scores of "all" clips and of each motion class that is among them."""
-    groups = {"all": _score_group(frames)}
+    return {name: _score_group(group) for name, group in group_frames(frames).items()}
+
+
+def group_frames(frames: Sequence[FrameScore]) -> dict[str, list[FrameScore]]:
+    """The frames of "all" clips and of each motion class that is among them."""
+    groups = {"all": list(frames)}
     for motion in MOTIONS:
         of_class = [frame for frame in frames if frame.motion == motion]
         if of_class:
-            groups[motion] = _score_group(of_class)
+            groups[motion] = of_class
     return groups
+
+
+def parts_of(frames: Sequence[FrameScore]) -> dict[str, list[FrameScore]]:
+    """All frames, the input ones and the interpolated ones."""
+    return {
+        "all": list(frames),
+        "input": [frame for frame in frames if frame.kind == "input"],
+        "interpolated": [frame for frame in frames if frame.kind == "interpolated"],
+    }
+
+
+def of_network(measure: str) -> Callable[[FrameScore], float]:
+    """The network's score of a frame by a measure, as `clip_means` takes it."""
+    return lambda frame: frame.network[measure]
+
+
+def of_baseline(measure: str) -> Callable[[FrameScore], float]:
+    """The baseline's score of a frame by a measure."""
+    return lambda frame: frame.bicubic_linear[measure]
+
+
+def gain(measure: str) -> Callable[[FrameScore], float]:
+    """Network minus baseline, of a frame by a measure."""
+    return lambda frame: frame.network[measure] - frame.bicubic_linear[measure]
+
+
+def clip_means(
+    frames: Sequence[FrameScore],
+    value: Callable[[FrameScore], float],
+    *,
+    per_folder: bool = False,
+) -> list[float]:
+    """Means of a value over each clip's frames: what a score over clips is the mean of.
+
+    Args:
+        frames: of any clips; those that are not scored are left out.
+        value: the value of a frame.
+        per_folder: average the clips of a folder first ("00001" of "00001/0266"), and return a
+            mean per folder; a clip outside of any folder is one of its own.
+    """
+    means: dict[str, list[float]] = {}
+    for name, clip in by_clip([frame for frame in frames if frame.is_scored]).items():
+        unit = name.rpartition("/")[0] or name if per_folder else name
+        means.setdefault(unit, []).append(math.fsum(map(value, clip)) / len(clip))
+    return [math.fsum(unit) / len(unit) for unit in means.values()]
 
 
 def compare(frames: Sequence[FrameScore]) -> Comparison:
     """Means over each clip's frames, then over clips."""
-    clips = by_clip([frame for frame in frames if frame.is_scored])
 
     def mean(value: Callable[[FrameScore], float]) -> float | None:
-        means = (finite_mean(value(frame) for frame in clip) for clip in clips.values())
-        return finite_mean(value for value in means if value is not None)
+        return finite_mean(clip_means(frames, value))
 
     return Comparison(
-        network=Quality(psnr_y=mean(lambda f: f.psnr_y), ssim_y=mean(lambda f: f.ssim_y)),
+        network=Quality(psnr_y=mean(of_network("psnr_y")), ssim_y=mean(of_network("ssim_y"))),
         bicubic_linear=Quality(
-            psnr_y=mean(lambda f: f.bicubic_linear_psnr_y),
-            ssim_y=mean(lambda f: f.bicubic_linear_ssim_y),
+            psnr_y=mean(of_baseline("psnr_y")), ssim_y=mean(of_baseline("ssim_y"))
         ),
     )
 
@@ -258,12 +326,8 @@ def headline(scores: Scores) -> dict[str, float | int | bool | None]:
 
 
 def _score_group(frames: Sequence[FrameScore]) -> GroupScores:
-    return GroupScores(
-        clips=len(by_clip(frames)),
-        all=compare(frames),
-        input=compare([frame for frame in frames if frame.kind == "input"]),
-        interpolated=compare([frame for frame in frames if frame.kind == "interpolated"]),
-    )
+    compared = {name: compare(part) for name, part in parts_of(frames).items()}
+    return GroupScores(clips=len(by_clip(frames)), **compared)
 
 
 def _difference(a: float | None, b: float | None) -> float | None:

@@ -6,34 +6,44 @@ import math
 from collections.abc import Iterable, Sequence
 
 from stvsr.core.escape import csv_cell
-from stvsr.evaluation.scores import FrameScore, by_clip, compare
+from stvsr.evaluation.measures import ON_Y
+from stvsr.evaluation.scores import (
+    FrameScore,
+    by_clip,
+    clip_means,
+    compare,
+    of_baseline,
+    of_network,
+    parts_of,
+)
+from stvsr.metrics import finite_mean
 
 Row = dict[str, str | int | float | None]
 
 
 def clips_csv(frames: Sequence[FrameScore]) -> str:
     """One row per clip: the means over its frames."""
-    return _to_csv(map(_clip_row, by_clip(frames).values()))
+    return to_csv(map(_clip_row, by_clip(frames).values()))
 
 
 def frames_csv(frames: Sequence[FrameScore]) -> str:
     """One row per frame of every clip; an infinite PSNR is an empty cell."""
-    return _to_csv(map(_frame_row, frames))
+    return to_csv(map(_frame_row, frames))
 
 
 def positions_csv(frames: Sequence[FrameScore]) -> str:
     """One row per place in the clip: the zigzag of input and interpolated frames, over clips."""
     positions = sorted({frame.frame for frame in frames})
-    return _to_csv(
+    return to_csv(
         _position_row([frame for frame in frames if frame.frame == position])
         for position in positions
     )
 
 
 def _clip_row(frames: Sequence[FrameScore]) -> Row:
-    every = compare(frames)
-    inputs = compare([frame for frame in frames if frame.kind == "input"])
-    interpolated = compare([frame for frame in frames if frame.kind == "interpolated"])
+    parts = parts_of(frames)
+    every, inputs = compare(parts["all"]), compare(parts["input"])
+    interpolated = compare(parts["interpolated"])
     return {
         "clip": frames[0].clip,
         "motion": frames[0].motion,
@@ -44,7 +54,18 @@ def _clip_row(frames: Sequence[FrameScore]) -> Row:
         "gain_psnr_y_interpolated": interpolated.gain_psnr_y,
         "ssim_y": every.network.ssim_y,
         "bicubic_linear_ssim_y": every.bicubic_linear.ssim_y,
+        **_further_means(frames),
     }
+
+
+def _further_means(frames: Sequence[FrameScore]) -> Row:
+    """A clip's means of the measures beside those on Y."""
+    row: Row = {}
+    for name in frames[0].network:
+        if name not in ON_Y:
+            row[name] = finite_mean(clip_means(frames, of_network(name)))
+            row[f"bicubic_linear_{name}"] = finite_mean(clip_means(frames, of_baseline(name)))
+    return row
 
 
 def _frame_row(frame: FrameScore) -> Row:
@@ -53,10 +74,11 @@ def _frame_row(frame: FrameScore) -> Row:
         "motion": frame.motion,
         "frame": frame.frame,
         "kind": frame.kind,
-        "psnr_y": _finite(frame.psnr_y),
-        "bicubic_linear_psnr_y": _finite(frame.bicubic_linear_psnr_y),
-        "ssim_y": frame.ssim_y,
-        "bicubic_linear_ssim_y": frame.bicubic_linear_ssim_y,
+        **{
+            f"{method}{name}": finite_or_none(scores[name])
+            for name in frame.network
+            for method, scores in (("", frame.network), ("bicubic_linear_", frame.bicubic_linear))
+        },
     }
 
 
@@ -70,11 +92,12 @@ def _position_row(frames: Sequence[FrameScore]) -> Row:
     }
 
 
-def _finite(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
+    """The value, or None for an infinite one: an empty cell."""
     return value if math.isfinite(value) else None
 
 
-def _to_csv(rows: Iterable[Row]) -> str:
+def to_csv(rows: Iterable[Row]) -> str:
     """Rows as CSV; what could not be scored is an empty cell."""
     listed = list(rows)
     text = io.StringIO()

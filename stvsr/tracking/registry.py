@@ -153,6 +153,13 @@ def read_registration(folder: Path) -> Registration:
 def load_version(
     uri: str, tracking_uri: str | None = None, *, project: Path = Path()
 ) -> StvsrModel:
+    """Load a registered network: `load_version_with_card` without the card."""
+    return load_version_with_card(uri, tracking_uri, project=project)[0]
+
+
+def load_version_with_card(
+    uri: str, tracking_uri: str | None = None, *, project: Path = Path()
+) -> tuple[StvsrModel, Card]:
     """Load a registered network, on the CPU in evaluation mode; nothing of the version is run.
 
     Args:
@@ -178,8 +185,7 @@ def load_version(
                 dst_path=folder,
                 tracking_uri=client.tracking_uri,
             )
-        model, _ = load_artifact(Path(path))
-    return model
+        return load_artifact(Path(path))
 
 
 def _resolve_version(client: MlflowClient, uri: str) -> ModelVersion:

@@ -36,6 +36,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ["shard", "train"],
         ["train"],
         ["evaluate"],
+        ["score", "model"],
+        ["table"],
         ["report"],
         ["register"],
         ["tune"],
@@ -49,7 +51,7 @@ def test_a_verb_without_what_it_reads_says_so_in_one_line(
     assert main(arguments) == 1
     assert only_line(capsys).startswith(f"stvsr {arguments[0]}: ")
     written = {path.name for path in project.rglob("*") if not path.name.endswith(".lock")}
-    assert written <= {"params.yaml", "data"} | {"shards"}
+    assert written <= {"params.yaml", "data", "shards", "scores"}
 
 
 def test_a_missing_params_file_is_one_line(

@@ -25,18 +25,21 @@ from stvsr.models import BicubicLinear, upscale_bicubic_linear
 from tests.support.models import write_tiny_artifact
 
 
-def frame(clip: str = "00001/0001", number: int = 1, psnr_y: float = 30.0, **changes) -> FrameScore:
-    facts = {
-        "clip": clip,
-        "motion": "slow",
-        "frame": number,
-        "kind": "input" if number % 2 else "interpolated",
-        "psnr_y": psnr_y,
-        "ssim_y": 0.9,
-        "bicubic_linear_psnr_y": 29.0,
-        "bicubic_linear_ssim_y": 0.8,
-    }
-    return FrameScore(**{**facts, **changes})
+def frame(
+    clip: str = "00001/0001",
+    number: int = 1,
+    psnr_y: float = 30.0,
+    motion: str = "slow",
+    bicubic_linear_psnr_y: float = 29.0,
+) -> FrameScore:
+    return FrameScore(
+        clip=clip,
+        motion=motion,
+        frame=number,
+        kind="input" if number % 2 else "interpolated",
+        network={"psnr_y": psnr_y, "ssim_y": 0.9},
+        bicubic_linear={"psnr_y": bicubic_linear_psnr_y, "ssim_y": 0.8},
+    )
 
 
 def moving_clip(key: str = "00001/0001", seed: int = 0, size: int = 48) -> ClipBatch:
@@ -130,15 +133,15 @@ def test_the_baseline_against_itself_gains_nothing() -> None:
     frames = score_frames(BicubicLinear(), [clip], {"00001/0001": "slow"})
     assert [one.frame for one in frames] == [1, 2, 3, 4, 5, 6, 7]
     assert [one.kind[:5] for one in frames] == ["input", "inter"] * 3 + ["input"]
-    assert all(one.psnr_y == one.bicubic_linear_psnr_y for one in frames)
+    assert all(one.network == one.bicubic_linear for one in frames)
 
 
 def test_a_perfect_network_has_infinite_psnr_and_ssim_one() -> None:
     clip = moving_clip()
     frames = score_frames(Perfect(clip.hr_clip), [clip], {"00001/0001": "slow"})
-    assert {one.psnr_y for one in frames} == {math.inf}
+    assert {one.network["psnr_y"] for one in frames} == {math.inf}
     assert not any(one.is_scored for one in frames)
-    assert [one.ssim_y for one in frames] == pytest.approx([1.0] * 7)
+    assert [one.network["ssim_y"] for one in frames] == pytest.approx([1.0] * 7)
 
 
 # --- pictures

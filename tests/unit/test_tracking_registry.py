@@ -9,12 +9,14 @@ import torch
 from mlflow import MlflowClient
 
 from stvsr.artifact import load_artifact, save_artifact
+from stvsr.cli import main
 from stvsr.core.errors import (
     CheckpointError,
     ParamsError,
     ServiceError,
     SourceError,
 )
+from stvsr.evaluation.set_scores import read_set_scores
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
 from stvsr.tracking.registry import (
@@ -25,6 +27,7 @@ from stvsr.tracking.registry import (
 )
 from stvsr.tracking.store import open_client, open_experiment, resolve_uri
 from tests.support.models import write_tiny_artifact, write_tiny_evaluation
+from tests.support.sets import write_set
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +79,19 @@ def test_a_registered_network_is_loaded_by_its_alias(project: Path) -> None:
         assert not model.training
         with torch.inference_mode():
             assert torch.equal(model(lr_clip), expected(lr_clip))
+
+
+def test_a_registered_network_is_scored_by_its_alias(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(project, "model1", "scored")
+    clips = write_set(tmp_path / "set", {"clip": 7})
+    monkeypatch.chdir(project)
+    arguments = ["score", "models:/scored@champion", "--set", str(clips), "--protocol", "stvsr"]
+    assert main(arguments) == 0
+    scores = read_set_scores(project / "scores" / "scored@champion_set_stvsr")
+    assert scores.model is not None
+    assert scores.model.weights_sha256 == load_artifact(project / "model1")[1].weights_sha256
 
 
 def test_the_load_line_loads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

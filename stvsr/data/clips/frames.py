@@ -75,6 +75,18 @@ def open_frames(root: Path) -> Frames:
         ) from None
 
 
+def read_frame_file(path: Path) -> bytes:
+    """The bytes of a file of a folder.
+
+    Raises:
+        FrameError: it cannot be read or is larger than `MAX_FRAME_BYTES`.
+    """
+    try:
+        return read_bytes(path, MAX_FRAME_BYTES)
+    except OSError as error:
+        raise FrameError(error.strerror or str(error)) from None
+
+
 class FolderFrames:
     """Frames that are files of a folder."""
 
@@ -87,7 +99,7 @@ class FolderFrames:
 
     def read(self, clip: str, frame: int) -> bytes:
         """See `Frames`."""
-        return self._read(frame_path(self.root, clip, frame))
+        return read_frame_file(frame_path(self.root, clip, frame))
 
     def where(self, clip: str, frame: int) -> str:
         """See `Frames`."""
@@ -104,13 +116,7 @@ class FolderFrames:
     def read_list(self, name: str) -> bytes | None:
         """See `Frames`."""
         path = self.root / name
-        return self._read(path) if path.is_file() else None
-
-    def _read(self, path: Path) -> bytes:
-        try:
-            return read_bytes(path, MAX_FRAME_BYTES)
-        except OSError as error:
-            raise FrameError(error.strerror or str(error)) from None
+        return read_frame_file(path) if path.is_file() else None
 
 
 class ZipFrames:

@@ -22,8 +22,24 @@ HEADER_BYTES = 13
 
 CRITICAL = frozenset({b"PLTE", b"IDAT", b"IEND"})
 """Chunks after IHDR that a decoder must know; a PNG with another one means more than we read."""
+MAX_PIXELS = 2**26
+"""An image of more pixels than this (8K has half of it) is not decoded."""
 
 _AS_IT_IS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+def read_size(content: bytes | memoryview) -> tuple[int, int]:
+    """(H, W) of a PNG, from its header; nothing is decoded.
+
+    Raises:
+        ValueError: it is no PNG, or has no pixels or more than `MAX_PIXELS`.
+    """
+    if len(content) < 33 or bytes(content[:8]) != SIGNATURE or bytes(content[12:16]) != b"IHDR":
+        raise ValueError("not a PNG file")
+    width, height = struct.unpack(">II", content[16:24])
+    if not 0 < width * height <= MAX_PIXELS:
+        raise ValueError(f"a PNG of {width}x{height} pixels; at most {MAX_PIXELS} are read")
+    return height, width
 
 
 def check_header(content: bytes | memoryview, size: tuple[int, int]) -> None:

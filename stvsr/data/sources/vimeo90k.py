@@ -46,7 +46,7 @@ def use_vimeo90k(
     Raises:
         SourceError: it is not the dataset, the zip is damaged, or a list is damaged or empty.
     """
-    dataset = _zip_in(dataset) or dataset
+    dataset = zip_in(dataset) or dataset
     if dataset.is_dir():
         _check_folder(dataset)
     frames = open_frames(dataset)
@@ -68,7 +68,7 @@ def use_vimeo90k(
     return record
 
 
-def _zip_in(folder: Path) -> Path | None:
+def zip_in(folder: Path) -> Path | None:
     """The zip of a folder as `stvsr fetch` makes it."""
     if (folder / "sequences").exists():
         return None

@@ -1,0 +1,120 @@
+"""The command `stvsr score`: which method, which set, which conditions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stvsr.artifact import Card
+from stvsr.core.errors import ParamsError
+from stvsr.data.shards.degrade import DegradationConfig
+from stvsr.evaluation.measures import pick_device
+from stvsr.evaluation.methods import Method, NetworkMethod, OutputsMethod
+from stvsr.evaluation.protocols import find_protocol
+from stvsr.evaluation.score import Scoring, score_set
+from stvsr.evaluation.set_scores import SetScores
+from stvsr.evaluation.sets import open_set, refuse_incomplete
+from stvsr.models import StvsrModel
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What a user asks to be scored.
+
+    Attributes:
+        model: folder of a model, or models:/NAME@ALIAS; or None.
+        outputs: folder of frames that others made; or None.
+        set: name of a benchmark, or path of a folder of clips.
+        protocol: name of the protocol.
+        folder: where the benchmark is; None: at its usual place.
+        degradation: name of the degradation that makes LR frames.
+        lr: name of the set's folder of LR frames; "": they are made.
+        partial: whether a set that is not whole is scored.
+        device: of the network.
+        name: of the method in tables; "": its folder's.
+    """
+
+    model: str | None
+    outputs: Path | None
+    set: str
+    protocol: str
+    folder: Path | None
+    degradation: Literal["bicubic", "bicubic-uint8", "gaussian-bd", "pillow"]
+    lr: str
+    partial: bool
+    device: str
+    name: str
+
+    def method_name(self) -> str:
+        """Name of the method in tables.
+
+        Raises:
+            ParamsError: neither a model nor outputs are given, or both; or it is no file's name.
+        """
+        if (self.model is None) == (self.outputs is None):
+            found = "neither" if self.model is None else "both"
+            raise ParamsError(f"found {found}; expected a model's folder, or --outputs FOLDER")
+        if "/" in self.name:
+            raise ParamsError(f"--name: found {self.name!r}; allowed: a name without '/'")
+        return self.name or Path(self.model or self.outputs or "").resolve().name
+
+    def default_out(self) -> Path:
+        """Folder of the result where none is named; errors as `method_name`."""
+        parts = [self.method_name(), Path(self.set).resolve().name, self.protocol]
+        if self.lr or self.degradation != "bicubic":
+            parts.append(self.lr or self.degradation)
+        return Path("scores", "_".join(parts))
+
+
+Loader = Callable[[str], tuple[StvsrModel, Card]]
+"""Loads the model that a request names, on the CPU in evaluation mode."""
+
+
+def run_score(request: ScoreRequest, out: Path, load: Loader) -> str:
+    """Score as requested; return the lines that the command prints.
+
+    Raises:
+        ParamsError: the request names something that is not there.
+        SourceError: the set is not whole, or a frame cannot be read.
+        CheckpointError: the model folder is missing or damaged.
+    """
+    name = request.method_name()
+    device = pick_device(request.device, "--device")
+    protocol = find_protocol(request.protocol)
+    opened = open_set(request.set, request.folder, request.lr)
+    if not request.partial:
+        refuse_incomplete(opened)
+    scoring = Scoring(protocol, DegradationConfig(name=request.degradation), request.lr, device)
+    scores = score_set(name, _method(request, scoring, load), opened, scoring, out)
+    return _lines(scores, out)
+
+
+def _method(request: ScoreRequest, scoring: Scoring, load: Loader) -> Method:
+    if request.outputs is not None:
+        return OutputsMethod(request.outputs)
+    model, card = load(request.model or "")
+    model.to(scoring.device)
+    return NetworkMethod(model, card)
+
+
+def _lines(scores: SetScores, out: Path) -> str:
+    about = (
+        f"{scores.method} on {scores.set}{' (partial)' if scores.partial else ''}: "
+        f"{scores.clips} clips, {scores.frames} frames, protocol {scores.protocol}, "
+        f"LR {scores.degradation}, {scores.rounding}"
+    )
+    lines = [about]
+    for name, part in scores.groups["all"].parts.items():
+        shown = [
+            f"{label} {_pair(estimates['psnr_y'].mean, estimates['ssim_y'].mean)}"
+            for label, estimates in (
+                (scores.method, part.network),
+                ("bicubic+linear", part.bicubic_linear),
+            )
+        ]
+        lines.append(f"  {name:<13}{', '.join(shown)}")
+    return "\n".join([*lines, f"  {out}"]) + "\n"
+
+
+def _pair(psnr: float | None, ssim: float | None) -> str:
+    return "-" if psnr is None or ssim is None else f"{psnr:.2f} dB / {ssim:.4f}"

@@ -1,0 +1,159 @@
+"""Scores of a method on a set under a protocol: the content of a score's scores.json."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from stvsr.core.config import Config, ValidationError
+from stvsr.core.errors import SourceError
+from stvsr.evaluation.intervals import bootstrap_interval
+from stvsr.evaluation.scores import (
+    FrameScore,
+    ModelFacts,
+    by_clip,
+    clip_means,
+    gain,
+    group_frames,
+    of_baseline,
+    of_network,
+    parts_of,
+)
+
+SCORES_FILE = "scores.json"
+
+MOST_BYTES = 2**22
+"""A scores.json larger than this is not read."""
+
+
+class Estimate(Config):
+    """A mean over clips with its confidence interval; null where nothing could be scored."""
+
+    mean: float | None
+    """Mean over clips of the means over frames (over folders, where the protocol says so)."""
+    low: float | None = None
+    """Lower end of the interval; null for fewer than two clips."""
+    high: float | None = None
+    """Upper end."""
+
+
+class Part(Config):
+    """Scores on all frames of a group, on its input frames, or on its interpolated ones."""
+
+    frames: int
+    """Frames that count."""
+    network: dict[str, Estimate]
+    """The method's scores by measure."""
+    bicubic_linear: dict[str, Estimate]
+    """The baseline's, on the same frames."""
+    gain: dict[str, Estimate]
+    """Method minus baseline, clip by clip."""
+
+
+class Group(Config):
+    """Scores of all clips, or of one motion class."""
+
+    clips: int
+    """Clips in it."""
+    parts: dict[str, Part]
+    """By kind of frame: "all", "input", "interpolated"; one without frames is left out."""
+
+
+class SetScores(Config):
+    """All that a score found."""
+
+    format: Literal[1] = 1
+    """Version of this layout."""
+    method: str
+    """Name of the method, as tables show it."""
+    model: ModelFacts | None
+    """The network; null for frames that others made."""
+    set: str
+    """Name of the set."""
+    protocol: str
+    """Name of the scoring protocol."""
+    degradation: str
+    """How the LR frames were made, or the set's folder they were read from."""
+    rounding: str = "output rounded to 8 bit, Y not rounded"
+    """Where values were rounded."""
+    crop: int
+    """Pixels left out along each border."""
+    clips: int
+    """Clips that were scored."""
+    frames: int
+    """Frames that were scored."""
+    frames_left_out: int
+    """Frames with an infinite PSNR, which count in no mean."""
+    missing: tuple[str, ...]
+    """What was missing of the set when it was scored with `--partial`; empty for a whole set."""
+    interval: str
+    """How the confidence intervals were made."""
+    code: str
+    """Fingerprint of the code that scored."""
+    groups: dict[str, Group]
+    """Scores of "all" clips and of each motion class."""
+
+    @property
+    def partial(self) -> bool:
+        """True if the set was not whole."""
+        return bool(self.missing)
+
+
+def summarise(frames: Sequence[FrameScore], *, per_folder: bool) -> dict[str, Group]:
+    """Means and intervals of every group, part, method and measure.
+
+    Args:
+        frames: all frames of all clips.
+        per_folder: whether clips are averaged per folder first.
+    """
+    return {
+        name: Group(
+            clips=len(by_clip(group)),
+            parts={part: _part(rows, per_folder) for part, rows in parts_of(group).items() if rows},
+        )
+        for name, group in group_frames(frames).items()
+    }
+
+
+def read_set_scores(folder: Path) -> SetScores:
+    """Read a score's scores.json.
+
+    Raises:
+        SourceError: it is missing or is not what `stvsr score` writes.
+    """
+    path = folder / SCORES_FILE
+    try:
+        with path.open("rb") as file:
+            return SetScores.model_validate_json(file.read(MOST_BYTES))
+    except OSError as error:
+        raise SourceError(
+            f"{path}: cannot be read ({error.strerror}); run `stvsr score` first"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise SourceError(
+            f"{path}: no score of this version ({where}: {first['msg']}); run `stvsr score` again"
+        ) from None
+
+
+def _part(frames: Sequence[FrameScore], per_folder: bool) -> Part:
+    def estimates(value: Callable[[str], Callable[[FrameScore], float]]) -> dict[str, Estimate]:
+        return {
+            name: _estimate(clip_means(frames, value(name), per_folder=per_folder))
+            for name in frames[0].network
+        }
+
+    return Part(
+        frames=sum(frame.is_scored for frame in frames),
+        network=estimates(of_network),
+        bicubic_linear=estimates(of_baseline),
+        gain=estimates(gain),
+    )
+
+
+def _estimate(means: Sequence[float]) -> Estimate:
+    if not means:
+        return Estimate(mean=None)
+    low, high = bootstrap_interval(means) or (None, None)
+    return Estimate(mean=math.fsum(means) / len(means), low=low, high=high)
