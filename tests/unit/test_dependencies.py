@@ -16,7 +16,6 @@ OURS = {"stvsr", "pipelines", "tests", "benchmarks"}
 
 EXTRAS = {
     "stvsr/data": ("data",),
-    "stvsr/video": ("data",),
     "stvsr/launch": ("train",),
     "stvsr/tracking": ("track",),
     "pipelines": ("flow",),
