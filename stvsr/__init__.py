@@ -1,8 +1,22 @@
-"""stvsr: the pipeline of space-time video super-resolution."""
+"""stvsr: the pipeline of space-time video super-resolution.
 
+`stvsr.upscale(frames, model)` upscales a stream of frames; see `stvsr.inference.upscale`.
+"""
+
+import importlib
 import importlib.metadata
+from typing import Any
 
 try:
     __version__ = importlib.metadata.version("stvsr")
 except importlib.metadata.PackageNotFoundError:  # the copy of the package in a registered version
     __version__ = "unknown"
+
+_LAZY = dict.fromkeys(("upscale", "Upscaling"), "stvsr.inference.upscale")
+"""Names that are imported when they are first used, and their modules."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -87,10 +87,8 @@ def test_scores_of_a_clip_named_like_a_formula_are_text_in_every_table() -> None
         motion="slow",
         frame=1,
         kind="input",
-        psnr_y=-1.5,
-        ssim_y=0.9,
-        bicubic_linear_psnr_y=29.0,
-        bicubic_linear_ssim_y=0.8,
+        network={"psnr_y": -1.5, "ssim_y": 0.9},
+        bicubic_linear={"psnr_y": 29.0, "ssim_y": 0.8},
     )
     for table in (clips_csv([frame]), frames_csv([frame])):
         (row,) = csv.DictReader(io.StringIO(table))

@@ -1,0 +1,52 @@
+"""Windows: the frames of a scene in overlapping groups, each of which a network takes at once."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Window(Generic[Item]):
+    """Consecutive frames of one scene, and the part of their output that is kept.
+
+    Attributes:
+        frames: what the network takes, T_in of them.
+        start: place, among the window's 2 * T_in - 1 output frames, of the first one that is kept.
+        stop: place after the last one that is kept.
+    """
+
+    frames: tuple[Item, ...]
+    start: int
+    stop: int
+
+
+def windows(frames: Iterable[Item], length: int, overlap: int) -> Iterator[Window[Item]]:
+    """Group the frames of one scene; the output that is kept covers the scene once, in order.
+
+    Two windows share `overlap` frames, the last two of a scene as many as it takes; what is kept
+    changes from one to the other in the middle of what they share. A scene of up to `length`
+    frames is one window. No more than `2 * length - overlap` frames are held.
+
+    Args:
+        frames: of one scene, in order.
+        length: frames of a window, at least 2.
+        overlap: frames that two windows share, 1..length - 1.
+    """
+    step = length - overlap
+    held: list[Item] = []
+    start = 0
+    for frame in frames:
+        held.append(frame)
+        if len(held) == length + step:
+            yield Window(tuple(held[:length]), start, length - 1 + step)
+            del held[:step]
+            start = length - 1 - step
+    shift = len(held) - length
+    if shift > 0:
+        yield Window(tuple(held[:length]), start, length - 1 + shift)
+        del held[:shift]
+        start = length - 1 - shift
+    if held:
+        yield Window(tuple(held), start, 2 * len(held) - 1)
