@@ -105,3 +105,12 @@ def as_nameless(home: dict[str, str]) -> list[str]:
         )
     assert not found.stderr
     return [place, *found.stdout.split()]
+
+
+def test_importing_the_flows_turns_telemetry_off_first() -> None:
+    show = "import os, pipelines.flows; print(os.environ['PREFECT_SERVER_ANALYTICS_ENABLED'])"
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("ANALYTICS_ENABLED")}
+    found = subprocess.run(
+        [sys.executable, "-c", show], env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "false\n"
