@@ -22,10 +22,10 @@ BLOCK = 16
 
 
 class Shown(NamedTuple):
-    """A frame (3, H, W) and how often it is shown in a row."""
+    """A frame (3, H, W) and how many times it is shown in a row."""
 
     frame: Tensor
-    count: int
+    times: int
 
 
 def numbered_scenes(frames: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:

@@ -113,7 +113,7 @@ def _upscale_scene(
 def _counts(window: Window[Shown], time: int) -> list[int]:
     """How often each output frame that a window keeps is shown."""
     return [
-        int(time > 1) if at % 2 else time * (window.frames[at // 2].count - 1) + 1
+        int(time > 1) if at % 2 else time * (window.frames[at // 2].times - 1) + 1
         for at in range(window.start, window.stop)
     ]
 
