@@ -184,8 +184,12 @@ def find_dashboard(address: str) -> str:
 
 
 def _ask_dashboard(address: str) -> str:
-    """Ask a Ray Client server, again and again while it is up and the cluster behind it is not."""
-    deadline = time.monotonic() + SUBMIT_SECONDS
+    """Ask a Ray Client server, again and again while it fails.
+
+    The process that it forks for a client may die at once (gRPC's threads and fork do not go
+    together), which it reports after 30 s; and the cluster behind it may not be up yet.
+    """
+    deadline = time.monotonic() + SILENCE_SECONDS
     while True:
         try:
             with (

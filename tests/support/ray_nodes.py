@@ -51,9 +51,6 @@ class Nodes:
             # Of a node that is starved, not dead: a dead one's connection is refused at once.
             "RAY_health_check_timeout_ms": "60000",
             "RAY_health_check_failure_threshold": "4",
-            # Of the process that a ray:// client gets: 30 s are too few on a busy machine.
-            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": str(START_S),
-            "TIMEOUT_FOR_SPECIFIC_SERVER_S": str(START_S),
         }
 
     def start_head(self) -> None:
