@@ -468,10 +468,12 @@ def register(
     out: Out = Path("registration"),
 ) -> None:
     """Register the network as a version in MLflow."""
+    from stvsr.evaluation.scores import refuse_other_headline
     from stvsr.params import load_params
     from stvsr.tracking.registry import register as register_version
 
     values = load_params(params)
+    refuse_other_headline(evaluation)
     with only_writer(out, holds="version.json"):
         register_version(model, evaluation, values.register_, values.tracking, out)
 

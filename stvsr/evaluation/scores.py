@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from stvsr.core.config import Config, Count, Field, field_validator
+from stvsr.core.config import Config, Count, Field, Numbers, field_validator
 from stvsr.core.errors import SourceError
 from stvsr.metrics import finite_mean
 
@@ -323,6 +323,27 @@ def headline(scores: Scores) -> dict[str, float | int | bool | None]:
         "clips": every.clips,
         "same_degradation": scores.same_degradation,
     }
+
+
+def refuse_other_headline(evaluation: Path) -> None:
+    """Refuse an evaluation whose metrics.json is not the headline of its scores.json.
+
+    Raises:
+        SourceError: one of the two is missing or damaged, or they differ.
+    """
+    path, remedy = evaluation / "metrics.json", "run `stvsr evaluate` again"
+    wanted = headline(read_scores(evaluation))
+    try:
+        found = Numbers.read(path, SourceError, remedy).by_name
+    except FileNotFoundError:
+        raise SourceError(f"{path}: no such file; run `stvsr evaluate` first") from None
+    for name in wanted.keys() | found.keys():
+        if found.get(name) != wanted.get(name) or name not in found:
+            raise SourceError(
+                f"{path}: {name} is {found.get(name, 'missing')}, "
+                f"by scores.json it is {wanted.get(name, 'no such number')}",
+                remedy=remedy,
+            )
 
 
 def _score_group(frames: Sequence[FrameScore]) -> GroupScores:

@@ -9,7 +9,7 @@ from stvsr.core.config import Config, Count, Field
 from stvsr.core.errors import BusyError, CheckpointError, TrainingError
 from stvsr.core.files import MIB, only_writer, read_bytes, write_text_whole
 from stvsr.launch.job import TrainJob
-from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
+from stvsr.tracking.mlflow_tracker import MlflowTracker, known_runs, tag_weights
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import read_history
 from stvsr.training.loop import PICTURE
@@ -96,6 +96,7 @@ def sync_runs(runs: Path, uri: str) -> None:
 def sync_run(run: RunFolder, uri: str) -> None:
     """Upload what MLflow does not have of one run that nobody trains."""
     record = _read_record(run.path)
+    known_runs(run.path, CheckpointError)
     history = read_history(run.history)
     last = next(iter(Checkpoints(run.checkpoints).steps()), 0)
     kept: list[tuple[int, Mapping[str, float]]] = [

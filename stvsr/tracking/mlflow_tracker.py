@@ -12,7 +12,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from stvsr.core.config import Config, Field, model_validator
-from stvsr.core.errors import ServiceError
+from stvsr.core.errors import ServiceError, StvsrError
 from stvsr.core.files import write_text_whole
 from stvsr.tracking.store import (
     hide_password,
@@ -63,7 +63,8 @@ class MlflowTracker:
     resumed run continues the same one, and a run started afresh (its folder thrown away) gets a
     new one. If the store no longer has that run, a new one is made and gets the whole history.
 
-    Raises (every method): ServiceError, the store does not answer or refuses.
+    Raises (every method): ServiceError, the store does not answer or refuses, or `MEMORY_FILE` is
+    damaged.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ def tag_weights(uri: str, run_folder: Path, weights_sha256: str) -> None:
     Nothing happens where the training run was never logged to this store.
 
     Raises:
-        ServiceError: the store does not answer or refuses.
+        ServiceError: the store does not answer or refuses, or `MEMORY_FILE` is damaged.
     """
     run_id = _known_run(uri, run_folder)
     if run_id is not None:
@@ -180,24 +181,26 @@ def _open_run(
     with retrying(uri):
         run = client.create_run(experiment_id, run_name=run_name, tags={**tags, **links})
     run_id = str(run.info.run_id)
-    known_runs = KnownRuns(runs={**_known_runs(run_folder), _key(uri): run_id})
-    write_text_whole(run_folder / MEMORY_FILE, known_runs.model_dump_json(indent=2) + "\n")
+    memory = KnownRuns(runs={**known_runs(run_folder), _key(uri): run_id})
+    write_text_whole(run_folder / MEMORY_FILE, memory.model_dump_json(indent=2) + "\n")
     return run_id
 
 
 def _known_run(uri: str, run_folder: Path) -> str | None:
     """The MLflow run that an earlier process made for `run_folder` in this store."""
-    return _known_runs(run_folder).get(_key(uri))
+    return known_runs(run_folder).get(_key(uri))
 
 
-def _known_runs(run_folder: Path) -> dict[str, str]:
-    """The MLflow runs of `run_folder` by store; none where the file is missing or damaged."""
+def known_runs(run_folder: Path, error: type[StvsrError] = ServiceError) -> dict[str, str]:
+    """The MLflow runs of `run_folder` by store; none where the file is missing.
+
+    Raises:
+        error: the file is damaged, so that it is not known which runs are its own.
+    """
+    remedy = "remove it, and a new MLflow run is made"
     try:
-        known = KnownRuns.read(run_folder / MEMORY_FILE, ServiceError, "a new MLflow run is made")
+        known = KnownRuns.read(run_folder / MEMORY_FILE, error, remedy)
     except FileNotFoundError:
-        return {}
-    except ServiceError as error:
-        logger.warning("%s", error)
         return {}
     return {_key(uri): run_id for uri, run_id in known.runs.items()}
 

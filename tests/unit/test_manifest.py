@@ -61,7 +61,7 @@ def test_more_than_the_limit_is_not_unfolded(
 ) -> None:
     write_rows(tmp_path, *[asdict(VALID)] * 1000)
     monkeypatch.setattr(manifest, "MOST_BYTES", 999)
-    with pytest.raises(SourceError, match="1000 rows; at most 999 bytes are read"):
+    with pytest.raises(SourceError, match="1000 rows; at most 999 bytes and 2000000 rows are read"):
         read_all(tmp_path)
 
 
