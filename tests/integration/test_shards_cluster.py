@@ -15,7 +15,7 @@ from stvsr.data.index.build import IndexConfig, build_index
 from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.data.shards.write import ShardsConfig, plan_shards, write_shards
 from stvsr.launch.shards import build_on_node
-from tests.support.clips import held_up, write_tiny_source
+from tests.support.clips import HOLDING, held_up, write_tiny_source
 from tests.support.projects import started, stvsr
 from tests.support.ray_nodes import Nodes, two_nodes
 from tests.support.waiting import DEADLINE_S, wait_until
@@ -43,7 +43,7 @@ def written_here(index: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    with two_nodes(tmp_path_factory.mktemp("cluster")) as nodes:
+    with two_nodes(tmp_path_factory.mktemp("cluster"), PYTHONPATH=HOLDING) as nodes:
         yield nodes
 
 

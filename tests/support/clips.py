@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from stvsr.data.clips.layout import (
@@ -50,16 +51,27 @@ def write_tiny_source(folder: Path, train: int = TINY_TRAIN, test: int = TINY_TE
     return folder
 
 
+HOLDING = os.pathsep.join(
+    [str(Path(__file__).with_name("holding")), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+"""PYTHONPATH of processes that `held_up` holds up."""
+
+
 @contextmanager
 def held_up(source: Path, clip: str) -> Iterator[None]:
-    """While the block runs, whoever packs the clip waits for its last frame, for ever."""
+    """While the block runs, whoever packs the clip waits at its last frame, for ever.
+
+    Holds up processes that are started in the block, or with `HOLDING` as their PYTHONPATH.
+    """
     frame = frame_path(source, clip, 7)
-    aside = frame.rename(frame.with_name("aside"))
-    os.mkfifo(frame)
-    try:
-        yield
-    finally:
-        aside.rename(frame)
+    marker = frame.with_name(f"{frame.name}.held")
+    marker.touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", HOLDING)
+        try:
+            yield
+        finally:
+            marker.unlink()
 
 
 def shorten_lists(folder: Path, train: int, test: int) -> None:

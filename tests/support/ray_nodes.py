@@ -136,9 +136,10 @@ class Nodes:
 
 
 @contextmanager
-def two_nodes(folder: Path) -> Iterator[Nodes]:
+def two_nodes(folder: Path, **environment: str) -> Iterator[Nodes]:
     """A head and one more node; what is left of them at the end is killed."""
     nodes = Nodes(folder)
+    nodes.environment |= environment
     try:
         nodes.start_head()
         nodes.add()
