@@ -4,9 +4,8 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from mlflow.store.tracking.dbmodels.initial_models import Base as FirstTables
 
 from stvsr.tracking.database import DatabaseState, prepare_database, read_state
 from stvsr.tracking.store import open_client, open_experiment
+from tests.support.forks import Forks
 
 
 def make_first(database: Path) -> None:
@@ -30,35 +30,14 @@ def make_first(database: Path) -> None:
         )
 
 
-def in_another_process(work: Callable[[], object]) -> int:
-    """Start `work` in a process of its own; returns the process's id."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return child
+PREPARE = "stvsr.tracking.database:prepare_database"
+MLFLOW_MAKES = f"{__name__}:mlflow_makes"
 
 
-def status_of(process: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-
-
-def kill_after(seconds: float, work: Callable[[], object]) -> int:
-    """Run `work` in a process that gets SIGKILL; returns the exit status, -9 where it came."""
-    process = in_another_process(work)
-    time.sleep(seconds)
-    os.kill(process, signal.SIGKILL)
-    return status_of(process)
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    start = time.monotonic()
-    assert status_of(in_another_process(work)) == 0
-    return time.monotonic() - start
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    with Forks("stvsr.tracking.database", "mlflow.store.db.utils", __name__) as forks:
+        yield forks
 
 
 def experiments(database: Path) -> set[str]:
@@ -71,10 +50,10 @@ def leftovers(database: Path) -> list[str]:
     return [path.name for path in database.parent.iterdir() if "partial" in path.name]
 
 
-def test_processes_that_use_a_new_store_at_once_all_get_it(tmp_path: Path) -> None:
+def test_processes_that_use_a_new_store_at_once_all_get_it(forks: Forks, tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
-    processes = [in_another_process(lambda: prepare_database(database)) for _ in range(3)]
-    assert [status_of(process) for process in processes] == [0, 0, 0]
+    processes = [forks.start(PREPARE, database) for _ in range(3)]
+    assert [forks.status_of(process) for process in processes] == [0, 0, 0]
     assert experiments(database) == {"Default", "stvsr"}
     assert leftovers(database) == []
 
@@ -124,26 +103,28 @@ def nothing(database: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "work", "names"),
     [
-        (nothing, prepare_database, {"Default", "stvsr"}),
-        (nothing, mlflow_makes, {"Default", "stvsr"}),
-        (make_first, prepare_database, {"from-before", "stvsr"}),
+        (nothing, PREPARE, {"Default", "stvsr"}),
+        (nothing, MLFLOW_MAKES, {"Default", "stvsr"}),
+        (make_first, PREPARE, {"from-before", "stvsr"}),
     ],
     ids=["made", "made by MLflow alone", "upgraded"],
 )
 def test_a_store_whose_first_use_is_killed_works_at_the_next(
-    start: Callable[[Path], None],
-    work: Callable[[Path], None],
-    names: set[str],
-    tmp_path: Path,
+    start: Callable[[Path], None], work: str, names: set[str], forks: Forks, tmp_path: Path
 ) -> None:
     start(tmp_path / "undisturbed.db")
-    whole = seconds_of(lambda: work(tmp_path / "undisturbed.db"))
+    began = time.monotonic()
+    assert forks.status_of(forks.start(work, tmp_path / "undisturbed.db")) == 0
+    whole = time.monotonic() - began
     statuses = []
-    for part in range(1, 6):
+    for part in range(1, 4):
         database = tmp_path / f"{part}" / "mlflow.db"
         database.parent.mkdir()
         start(database)
-        statuses.append(kill_after(whole * part / 6, partial(work, database)))
+        process = forks.start(work, database)
+        time.sleep(whole * part / 4)
+        os.kill(process, signal.SIGKILL)  # a process that has ended is not yet waited for
+        statuses.append(forks.status_of(process))
         assert experiments(database) == names
         assert leftovers(database) == []
     assert -signal.SIGKILL in statuses
