@@ -4,6 +4,7 @@ A file is limited before it is read, and its structure before values are made of
 few bytes of aliases cannot become gigabytes.
 """
 
+import errno
 import io
 import json
 import re
@@ -16,6 +17,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 
 from stvsr.core.errors import ParamsError
 from stvsr.core.escape import one_line
+from stvsr.core.files import read_bytes
 
 Value = str | int | float | bool
 """Value of one parameter."""
@@ -53,12 +55,12 @@ def read_bounded(path: Path) -> bytes:
         ParamsError: it is not.
         OSError: it is missing or cannot be read.
     """
-    size = path.stat().st_size
-    if not path.is_file():
-        raise ParamsError(f"{path}: found no ordinary file; expected a YAML file")
-    if size > LARGEST_FILE:
-        raise ParamsError(f"{path}: found {size} bytes; allowed: {LARGEST_FILE}")
-    return path.read_bytes()
+    try:
+        return read_bytes(path, LARGEST_FILE)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EFBIG):
+            raise
+        raise ParamsError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def parse_yaml(content: bytes, where: str) -> Any:

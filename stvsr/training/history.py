@@ -14,6 +14,7 @@ from pathlib import Path
 
 from stvsr.core.config import ContentError, Count, Numbers
 from stvsr.core.errors import CheckpointError
+from stvsr.core.escape import csv_cell
 from stvsr.core.files import MIB, open_regular, read_bytes, write_bytes_whole, write_text_whole
 from stvsr.core.lines import Chain
 
@@ -130,7 +131,7 @@ def write_csv(records: Sequence[Record], path: Path) -> None:
     names = sorted({name for record in records for name in record.metrics})
     text = io.StringIO()
     writer = csv.DictWriter(text, ["step", *names], lineterminator="\n")
-    writer.writeheader()
+    csv.writer(text, lineterminator="\n").writerow(map(csv_cell, ["step", *names]))
     for record in records:
         writer.writerow({"step": record.step, **record.metrics})
     write_text_whole(path, text.getvalue())

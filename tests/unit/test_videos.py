@@ -279,6 +279,13 @@ def test_a_name_in_latin_1_is_written_with_an_escape(two_scenes, tmp_path):
     assert r"caf\xe9.mp4" in read_record(tmp_path / "source").provenance
 
 
+def test_a_name_that_a_spreadsheet_would_compute_is_text(two_scenes, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "=1+1.mp4").write_bytes(two_scenes.read_bytes())
+    cut(tmp_path / "in", tmp_path / "source")
+    assert {row["video"] for row in origins(tmp_path / "source")} == {"'=1+1.mp4"}
+
+
 def test_a_relative_path_with_a_colon_is_a_file(two_scenes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("12:30.mp4").write_bytes(two_scenes.read_bytes())

@@ -24,7 +24,8 @@ from PIL import Image
 
 from stvsr.core.clip import SEPTUPLET
 from stvsr.core.errors import SourceError
-from stvsr.core.files import write_text_whole
+from stvsr.core.escape import csv_cell
+from stvsr.core.files import is_side_file, write_text_whole
 from stvsr.core.progress import progress
 from stvsr.core.workers import available_cores
 from stvsr.data.clips.layout import (
@@ -188,12 +189,9 @@ def seconds(time: Fraction) -> str:
 
 
 def visible(folder: Path) -> list[Path]:
-    """Everything in a folder, to any depth, but what is hidden: names that begin with a dot.
-
-    Such are `._x.mp4` beside `x.mp4`, which macOS writes.
-    """
+    """Everything in a folder, to any depth, but side files such as macOS's `._x.mp4` of `x.mp4`."""
     paths = sorted(folder.rglob("*"))
-    return [p for p in paths if not any(n.startswith(".") for n in p.relative_to(folder).parts)]
+    return [path for path in paths if not any(map(is_side_file, path.relative_to(folder).parts))]
 
 
 # --- planning
@@ -450,7 +448,7 @@ def _write_origins(written: Sequence[_Cut], config: CutConfig, out: Path) -> Non
     table.writerow(head)
     for cut in sorted(written, key=lambda cut: cut.clip):
         first, step = _times(cut)
-        row = [cut.clip, cut.split, cut.video.name, cut.frames[0], config.frame_step]
+        row = [cut.clip, cut.split, csv_cell(cut.video.name), cut.frames[0], config.frame_step]
         table.writerow([*row, seconds(first), seconds(step)])
     write_text_whole(out / "clips.csv", text.getvalue())
 
