@@ -121,6 +121,15 @@ def test_ctrl_c_ends_the_tasks_and_the_same_command_goes_on(
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
 
 
+def test_a_token_that_is_missing_is_one_line(cluster: Nodes, project: Path) -> None:
+    missing = {"RAY_ADDRESS": cluster.address, "RAY_AUTH_TOKEN_PATH": str(project / "nowhere")}
+    code, output = stvsr(project, "shard", "train", **cluster.environment | missing)
+    assert code == 1
+    (line,) = output.splitlines()
+    refusal = f"stvsr shard: RAY_ADDRESS={cluster.address}: cannot be reached (RAY_AUTH_TOKEN_PATH "
+    assert line.startswith(refusal)
+
+
 def test_a_node_that_does_not_see_the_folders_says_so(index: Path, tmp_path: Path) -> None:
     (task, *_) = plan_shards(index, "train", tmp_path / "out", SINGLES, DegradationConfig())
     words = r"out: node [\d.]+ of the cluster does not see .* put source and shards on storage"
