@@ -5,8 +5,9 @@ photographs, bars, wires and text, nearer ones moved more by the camera, each wi
 own. Movements are steady, accelerating or swinging; layers may ripple; some clips have motion blur,
 a change of brightness, noise, a layer that does not move, or no motion at all.
 
-PATH/train and PATH/test hold the photographs of the two splits. Frames are drawn as the sample's, but
-with a cubic filter, which takes a quarter of the time and may round otherwise on another processor.
+PATH/train and PATH/test hold the photographs of the two splits. Frames are drawn as the sample's,
+but with a cubic filter, which takes a quarter of the time and may round otherwise on another
+processor.
 """
 
 import math
