@@ -84,7 +84,7 @@ def test_no_test_photograph_of_the_sample_is_trained_on():
 
 
 def test_a_package_that_is_not_the_pinned_one_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(photographs.shutil, "which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
     (tmp_path / "packages").mkdir()
     (tmp_path / "packages" / "budgie-backgrounds_3.0-1_all.deb").write_bytes(b"another")
     with pytest.raises(SourceError, match=r"budgie-backgrounds 3\.0-1: needs apt-get"):

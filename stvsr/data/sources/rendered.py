@@ -274,7 +274,7 @@ def _background(rng: Generator, photograph: UInt8Image, camera: _Path, scene: _S
     for _ in range(TRIES):
         density = math.exp(rng.uniform(math.log(0.7), math.log(most)))
         x, y = columns * rng.uniform(0.2, 0.8), rows * rng.uniform(0.2, 0.8)
-        warp = partial(_camera_warp, camera, (x, y), density, scene.size)
+        warp: Warp = partial(_camera_warp, camera, (x, y), density, scene.size)
         outside = max(
             drawing.beyond(warp(t), scene.size, (columns, rows)) for t in (-3.0, 0.0, 3.0)
         )
@@ -485,9 +485,9 @@ def _shown(
         frame = _draw(layers, t, size)
     gain = look.gain + look.fade * t
     levels = np.rint(np.clip(np.arange(256) * gain + look.offset, 0, 255)).astype(np.uint8)
-    frame = levels[frame]
+    frame = np.asarray(levels[frame], np.uint8)
     if look.noise:
-        noise = sum(rng.integers(-look.noise, look.noise + 1, (2, *frame.shape), np.int16))
+        noise = rng.integers(-look.noise, look.noise + 1, (2, *frame.shape), np.int16).sum(axis=0)
         frame = np.clip(frame + noise, 0, 255).astype(np.uint8)
     return frame
 
