@@ -68,16 +68,28 @@ def end_of_video(video: Path, options: argparse.Namespace) -> Path:
     """Clips of the last fifth of a video, no larger than it."""
     folder: Path = options.sets / video.stem
     if not folder.exists():
-        opened = cv2.VideoCapture(str(video))
-        sides = (opened.get(cv2.CAP_PROP_FRAME_WIDTH), opened.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        opened.release()
-        width, height = (int(side) // 4 * 4 for side in sides)
+        width, height = shown_size(video)
         size = (min(SAMPLE_SIZE[0], width), min(SAMPLE_SIZE[1], height))
         config = SourceConfig(
             kind="videos", path=str(video), size=size, train_clips=1, test_clips=options.clips
         )
         make_source(config, 0, folder)
     return folder / "sequences" / "50001"
+
+
+def shown_size(video: Path) -> tuple[int, int]:
+    """Width and height in square pixels, no more of them than stored, as multiples of 4."""
+    opened = cv2.VideoCapture(str(video))
+    width, height, across, down = (
+        opened.get(name) or 1.0
+        for name in (
+            *(cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT),
+            *(cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN),
+        )
+    )
+    opened.release()
+    aspect = across / down
+    return int(width * min(1.0, aspect)) // 4 * 4, int(height / max(1.0, aspect)) // 4 * 4
 
 
 def sample(motion: str, options: argparse.Namespace) -> Path:
