@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: setup run test test-fast test-gpu malformed fmt lint types layers bench docs check clean
+.PHONY: setup run test test-fast test-gpu malformed fmt lint types layers bench docs weights check clean
 .DEFAULT_GOAL := check
 
 setup: .venv/ready
@@ -62,6 +62,13 @@ bench: setup
 
 docs: setup
 	$(BIN)/python -m pytest -q tests/unit/test_docs.py
+
+# The networks that ship: hours on a CPU, minutes on a GPU. Needs apt-get with Debian 12 and 13 for the photographs.
+weights: setup
+	@$(BIN)/python -m pipelines.source_control
+	cd pipelines/weights && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	mkdir -p stvsr/weights/small
+	cp pipelines/weights/model/model.json pipelines/weights/model/weights.safetensors stvsr/weights/small/
 
 clean:
 	rm -rf .venv data model evaluation report registration runs tune .stvsr

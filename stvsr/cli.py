@@ -368,7 +368,9 @@ def evaluate(
 def score(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL]", help="Folder of the model, or models:/NAME@ALIAS."),
+        typer.Argument(
+            metavar="[MODEL]", help="Folder of the model, models:/NAME@ALIAS, or stvsr/NAME."
+        ),
     ] = None,
     set_: Annotated[
         str,
@@ -422,12 +424,16 @@ def score(
 
 
 def _load_model(model: str) -> "tuple[StvsrModel, Card]":
-    """A network and its card, of a model folder or of a registered version."""
+    """A network and its card: of a model folder, a registered version, or a shipped network."""
     if model.startswith("models:/"):
         from stvsr.tracking.registry import load_version_with_card
 
         return load_version_with_card(model)
     from stvsr.artifact import load_artifact
+    from stvsr.weights import PREFIX, load_shipped
+
+    if model.startswith(PREFIX) and not Path(model).exists():
+        return load_shipped(model)
 
     return load_artifact(Path(model))
 

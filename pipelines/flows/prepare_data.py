@@ -17,7 +17,7 @@ STAGES = ("shard@train", "shard@test")
 
 @flow(name="prepare-data")
 def prepare_data(
-    source_kind: Literal["sample", "videos", "frames", "vimeo90k"] | None = None,
+    source_kind: Literal["sample", "rendered", "videos", "frames", "vimeo90k"] | None = None,
     source_path: Annotated[str, Field(min_length=1)] | None = None,
     degradation: Literal["bicubic", "bicubic-uint8", "gaussian-bd", "pillow"] | None = None,
     clips_per_shard: Annotated[int, Field(ge=1)] | None = None,

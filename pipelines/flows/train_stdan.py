@@ -23,7 +23,7 @@ def train_stdan(
     precision: Literal["float32", "bf16"] | None = None,
     workers: Annotated[int, Field(ge=1)] | None = None,
     loader: Literal["dali", "torch"] | None = None,
-    source_kind: Literal["sample", "videos", "frames", "vimeo90k"] | None = None,
+    source_kind: Literal["sample", "rendered", "videos", "frames", "vimeo90k"] | None = None,
     source_path: Annotated[str, Field(min_length=1)] | None = None,
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None,
 ) -> State[Any]:

@@ -20,6 +20,7 @@ EXTRAS = {
     "stvsr/launch": ("train",),
     "stvsr/tracking": ("track",),
     "pipelines": ("flow",),
+    "pipelines/weights": ("data", "flow"),
     "tests": ("data", "train", "track", "flow", "dev"),
     "benchmarks": ("data", "train", "track", "flow", "dev"),
 }

@@ -34,7 +34,10 @@ def test_the_sample_takes_the_number_of_clips_and_the_size_asked_for(tmp_path):
             {"kind": "videos"},
             r"path: found 'stvsr/data/sources/sample.py', the sample's, with kind 'videos'",
         ),
-        ({"kind": "video", "path": "clips"}, r"'sample', 'videos', 'frames' or 'vimeo90k'"),
+        (
+            {"kind": "video", "path": "clips"},
+            r"'sample', 'rendered', 'videos', 'frames' or 'vimeo90k'",
+        ),
         ({"size": (446, 256)}, r"size: found \[446, 256\]; allowed: \[width, height\], multiples"),
         ({"size": (896, 512)}, r"size: found \[896, 512\] with kind 'sample'.*\[448, 256\]"),
         ({"train_clips": 0}, "greater than or equal to 1"),

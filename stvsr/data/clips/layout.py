@@ -52,7 +52,7 @@ class LeftOut(Config):
 class SourceRecord(Config):
     """The content of `source.json`, the record of a folder of clips."""
 
-    kind: Literal["sample", "videos", "frames", "vimeo90k"]
+    kind: Literal["sample", "rendered", "videos", "frames", "vimeo90k"]
     """Where the clips come from."""
     root: str = Field(default=".", pattern=r"^[^\x00]+$")
     """The folder that holds `sequences/`, or a zip of it; "." is the folder of this file."""

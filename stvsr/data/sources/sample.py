@@ -21,7 +21,6 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from stvsr.core.clip import SEPTUPLET
 from stvsr.core.errors import SourceError
 from stvsr.core.workers import available_cores, map_parallel
 from stvsr.data.clips.layout import (
@@ -37,9 +36,8 @@ from stvsr.data.clips.layout import (
     write_clip_list,
     write_record,
 )
-
-UInt8Image = NDArray[np.uint8]
-Point = tuple[float, float]
+from stvsr.data.sources import drawing
+from stvsr.data.sources.drawing import Point, UInt8Image
 
 BACKGROUNDS: dict[Split, tuple[str, ...]] = {
     "train": (
@@ -80,8 +78,6 @@ TURNS: dict[Motion, float] = {"slow": 0.0015, "medium": 0.006, "fast": 0.012}
 """Greatest rotation (radians) and zoom (natural logarithm) per frame, either way."""
 
 FIRST_FOLDER: dict[Split, int] = {"train": 1, "test": 501}
-FINE = 2
-"""How many times finer than the frame the grid is on which layers are drawn."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +195,7 @@ def _render(job: tuple[_Scene, Path]) -> None:
     for index, frame in enumerate(FRAMES):
         path = frame_path(out, scene.clip, frame)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_png(_draw(layers, index, scene.size)))
+        path.write_bytes(drawing.png(_draw(layers, index, scene.size)))
 
 
 def _compose(scene: _Scene) -> list[_Layer]:
@@ -239,8 +235,8 @@ def _background(rng: Generator, photograph: UInt8Image, scene: _Scene) -> _Layer
         path = _movement(rng, scene.motion, width)
         density = rng.uniform(1.0, 1.3)
         centre = columns * rng.uniform(0.3, 0.7), rows * rng.uniform(0.3, 0.7)
-        warps = tuple(_camera_warp(path, t, centre, density, scene.size) for t in _times())
-        beyond = max(_beyond(warp, scene.size, (columns, rows)) for warp in warps)
+        warps = tuple(_camera_warp(path, t, centre, density, scene.size) for t in drawing.times())
+        beyond = max(drawing.beyond(warp, scene.size, (columns, rows)) for warp in warps)
         if beyond < least:
             best, least = warps, beyond
         if least <= 0.0:
@@ -253,7 +249,7 @@ def _camera_warp(
 ) -> NDArray[np.float64]:
     dx, dy = path.offset(t)
     aim = centre[0] + density * dx, centre[1] + density * dy
-    return _similarity(_middle(size), aim, density * path.scale(t), path.spin * t)
+    return drawing.similarity(drawing.middle(size), aim, density * path.scale(t), path.spin * t)
 
 
 def _cutout(rng: Generator, photograph: UInt8Image, scene: _Scene) -> _Layer:
@@ -268,60 +264,35 @@ def _cutout(rng: Generator, photograph: UInt8Image, scene: _Scene) -> _Layer:
         x = int(rng.integers(reach, columns - reach))
         y = int(rng.integers(reach, rows - reach))
         pieces.append(photograph[y - reach : y + reach, x - reach : x + reach])
-    piece = max(pieces, key=_detail)  # an empty sky would float unseen
+    piece = max(pieces, key=drawing.detail)  # an empty sky would float unseen
 
     path = _movement(rng, scene.motion, width)
     start = width * rng.uniform(0.2, 0.8), height * rng.uniform(0.2, 0.8)
-    middle = _middle((2 * reach, 2 * reach))
+    middle = drawing.middle((2 * reach, 2 * reach))
     warps = []
-    for t in _times():
+    for t in drawing.times():
         dx, dy = path.offset(t)
         place = start[0] + dx, start[1] + dy
-        warps.append(_similarity(place, middle, density / path.scale(t), -path.spin * t))
-    return _Layer(np.ascontiguousarray(piece), _blob(rng, 2 * reach), tuple(warps))
-
-
-def _detail(piece: UInt8Image) -> float:
-    """Mean absolute second difference: how much there is to see in a piece of a photograph."""
-    return float(np.abs(cv2.Laplacian(piece, cv2.CV_16S)).mean())
-
-
-def _blob(rng: Generator, side: int) -> UInt8Image:
-    """(side, side) mask of a smooth random outline with soft edges, 255 inside."""
-    finer = 4
-    waves = [(k, rng.uniform(-0.15, 0.15), rng.uniform(0.0, 2.0 * math.pi)) for k in (2, 3, 4, 5)]
-    angles = [2.0 * math.pi * step / 256 for step in range(256)]
-    radii = [
-        1.0 + sum(h * math.cos(k * angle + phase) for k, h, phase in waves) for angle in angles
-    ]
-    unit = 0.47 * finer * side / max(radii)
-    outline = [
-        (unit * radius * math.cos(angle), unit * radius * math.sin(angle))
-        for radius, angle in zip(radii, angles, strict=True)
-    ]
-    points = np.rint(np.array(outline) + finer * side / 2).astype(np.int32)
-    drawn = np.zeros((finer * side, finer * side), np.uint8)
-    cv2.fillPoly(drawn, [points], (255,))
-    mask = cv2.resize(drawn, (side, side), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.GaussianBlur(mask, (5, 5), 1.0), np.uint8)
+        warps.append(drawing.similarity(place, middle, density / path.scale(t), -path.spin * t))
+    return _Layer(np.ascontiguousarray(piece), drawing.blob(rng, 2 * reach), tuple(warps))
 
 
 def _draw(layers: list[_Layer], index: int, size: tuple[int, int]) -> UInt8Image:
     """Frame `index` (0..6) of the stacked layers, (H, W, 3) RGB."""
-    canvas = np.zeros((FINE * size[1], FINE * size[0], 3), np.uint8)
+    canvas = np.zeros((drawing.FINE * size[1], drawing.FINE * size[0], 3), np.uint8)
     for layer in layers:
-        warp = _from_fine_grid(layer.warps[index])
+        warp = drawing.from_fine_grid(layer.warps[index])
         rows, columns = _window(layer, warp, canvas.shape[:2])
         if rows.start >= rows.stop or columns.start >= columns.stop:
             continue
-        places = _fixed_point(warp, rows, columns)
+        tables = drawing.fixed_point(*drawing.places(warp, rows, columns))
         picture = cv2.remap(
-            layer.picture, *places, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101
+            layer.picture, *tables, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101
         )
         front = np.asarray(picture, np.uint8)
         if layer.mask is not None:
-            mask = np.asarray(cv2.remap(layer.mask, *places, cv2.INTER_LINEAR), np.uint8)
-            front = _blend(canvas[rows, columns], front, mask)
+            mask = np.asarray(cv2.remap(layer.mask, *tables, cv2.INTER_LINEAR), np.uint8)
+            front = drawing.blend(canvas[rows, columns], front, mask)
         canvas[rows, columns] = front
     return np.asarray(Image.fromarray(canvas).resize(size, Image.Resampling.LANCZOS))
 
@@ -337,69 +308,6 @@ def _window(
     x, y = cv2.invertAffineTransform(warp) @ corners.T
     rows = slice(max(0, math.floor(y.min())), min(extent[0], math.ceil(y.max()) + 1))
     return rows, slice(max(0, math.floor(x.min())), min(extent[1], math.ceil(x.max()) + 1))
-
-
-def _blend(behind: UInt8Image, front: UInt8Image, mask: UInt8Image) -> UInt8Image:
-    """`front` where the mask is 255, `behind` where it is 0, mixed in whole numbers between."""
-    weight = mask[..., None].astype(np.uint16)
-    mixed = front * weight + behind * (np.uint16(255) - weight)
-    return ((mixed + 127) // 255).astype(np.uint8)
-
-
-def _png(frame: UInt8Image) -> bytes:
-    whole, content = cv2.imencode(
-        ".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 3]
-    )
-    if not whole:
-        raise SourceError(f"a frame of shape {frame.shape} could not be written as PNG")
-    return content.tobytes()
-
-
-def _times() -> tuple[float, ...]:
-    return tuple(float(t) for t in range(-(SEPTUPLET // 2), SEPTUPLET // 2 + 1))
-
-
-def _middle(size: tuple[int, int]) -> Point:
-    return (size[0] - 1) / 2, (size[1] - 1) / 2
-
-
-def _similarity(here: Point, there: Point, scale: float, angle: float) -> NDArray[np.float64]:
-    """2x3 map that turns and scales about `here` and moves `here` to `there`."""
-    a, b = scale * math.cos(angle), scale * math.sin(angle)
-    (hx, hy), (tx, ty) = here, there
-    return np.array([[a, -b, tx - a * hx + b * hy], [b, a, ty - b * hx - a * hy]])
-
-
-def _from_fine_grid(warp: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The same map for pixels of the fine grid: fine pixel i is at (i + 0.5) / FINE - 0.5."""
-    linear, shift = warp[:, :2], warp[:, 2]
-    moved = shift + linear.sum(axis=1) * (0.5 / FINE - 0.5)
-    return np.column_stack([linear / FINE, moved])
-
-
-def _fixed_point(
-    warp: NDArray[np.float64], rows: slice, columns: slice
-) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
-    """A 2x3 map as OpenCV's tables of whole pixels and of 32nds.
-
-    With these its linear and Lanczos filters sum in integers, which gives the same pixels on
-    every processor; warpAffine, and its cubic filter, do not.
-    """
-    steps = cv2.INTER_TAB_SIZE
-    across = np.arange(columns.start, columns.stop)
-    down = np.arange(rows.start, rows.stop)[:, None]
-    places = [row[0] * across + (row[1] * down + row[2]) for row in warp]
-    x, y = (np.floor(place * steps + 0.5).astype(np.int32) for place in places)
-    whole = np.stack([x // steps, y // steps], axis=-1).astype(np.int16)
-    return whole, (y % steps * steps + x % steps).astype(np.uint16)
-
-
-def _beyond(warp: NDArray[np.float64], size: tuple[int, int], extent: tuple[int, int]) -> float:
-    """How far the frame's corners are outside the picture, in its pixels; <= 0: inside."""
-    width, height = size
-    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], float)
-    x, y = warp @ corners.T
-    return float(max(-x.min(), -y.min(), x.max() - extent[0], y.max() - extent[1]))
 
 
 @lru_cache(maxsize=32)

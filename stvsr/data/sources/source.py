@@ -10,6 +10,7 @@ from stvsr.core.files import whole_folder
 from stvsr.data.clips.layout import SourceRecord
 from stvsr.data.sources.cutting import CutConfig
 from stvsr.data.sources.frames import cut_frames
+from stvsr.data.sources.rendered import render_clips
 from stvsr.data.sources.sample import make_sample
 from stvsr.data.sources.videos import cut_videos
 from stvsr.data.sources.vimeo90k import ALLOWED, use_vimeo90k
@@ -27,19 +28,20 @@ LARGEST_SIDE = 4096
 class SourceConfig(Config):
     """Where clips come from."""
 
-    kind: Literal["sample", "videos", "frames", "vimeo90k"] = "sample"
-    """`sample`: rendered from photographs that come with the installation. `videos`: cut from
-    video files. `frames`: cut from folders of numbered images. `vimeo90k`: the dataset, as its zip
-    or unpacked."""
+    kind: Literal["sample", "rendered", "videos", "frames", "vimeo90k"] = "sample"
+    """`sample`: rendered from photographs that come with the installation. `rendered`: rendered
+    from a folder of photographs, with more kinds of motion. `videos`: cut from video files.
+    `frames`: cut from folders of numbered images. `vimeo90k`: the dataset, as its zip or
+    unpacked."""
     path: str = SAMPLE_PATH
-    """Input of the clips, which DVC watches: a video or a folder of videos; a
-    folder of folders of images; the dataset's zip or folder; for the sample the program that
-    renders it, and nothing else."""
+    """Input of the clips, which DVC watches: a folder with photographs in `train` and `test`; a
+    video or a folder of videos; a folder of folders of images; the dataset's zip or folder; for the
+    sample the program that renders it, and nothing else."""
     train_clips: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Clips for training; null: 60 for the sample, all there are for the others. A number is an
-    upper bound there: so many are taken, evenly spread."""
+    """Clips for training; null: 60 where they are rendered, all there are for the others. A number
+    is an upper bound there: so many are taken, evenly spread."""
     test_clips: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Clips for testing; null: 12 for the sample, all there are for the others."""
+    """Clips for testing; null: 12 where they are rendered, all there are for the others."""
     size: tuple[int, int] = SAMPLE_SIZE
     """Width and height of the clips that are rendered or cut, multiples of 4; the sample has
     detail for no more than 448x256. The dataset keeps its own."""
@@ -54,7 +56,7 @@ class SourceConfig(Config):
         if self.kind == "sample" and self.path != SAMPLE_PATH:
             raise ValueError(
                 f"path: found {self.path!r} with kind 'sample'; allowed with it: {SAMPLE_PATH!r}; "
-                "for your own clips set kind to 'videos', 'frames' or 'vimeo90k' too"
+                "for your own clips set kind to 'videos', 'frames', 'vimeo90k' or 'rendered' too"
             )
         if self.kind != "sample" and self.path == SAMPLE_PATH:
             raise ValueError(
@@ -112,6 +114,10 @@ def _make(config: SourceConfig, path: Path, seed: int, out: Path) -> SourceRecor
             train_clips = config.train_clips or SAMPLE_CLIPS[0]
             test_clips = config.test_clips or SAMPLE_CLIPS[1]
             return make_sample(train_clips, test_clips, config.size, seed, out)
+        case "rendered":
+            train_clips = config.train_clips or SAMPLE_CLIPS[0]
+            test_clips = config.test_clips or SAMPLE_CLIPS[1]
+            return render_clips(path, train_clips, test_clips, config.size, seed, out)
         case "videos":
             return cut_videos(path, _cut_config(config), out)
         case "frames":
@@ -131,6 +137,8 @@ def _cut_config(config: SourceConfig) -> CutConfig:
 
 
 def _allowed(config: SourceConfig) -> str:
+    if config.kind == "rendered":
+        return "a folder with the folders train and test of photographs"
     if config.kind == "frames":
         return "a folder with folders of numbered images"
     if config.kind == "videos":

@@ -1,0 +1,1 @@
+"""The pipeline of the weights that ship with the package: photographs, clips, training."""
