@@ -1,15 +1,20 @@
-"""How fast is STDAN's training step on one GPU, and how near its kernels to the machine's limits?
+"""How fast are training and upscaling on one GPU, and how near its kernels to the machine's limits?
 
     python -m benchmarks.models_gpu > benchmarks/results/models_gpu.md
 
-Compares, at 24 clips of 4x32x32, ours (float32, bf16, with and without torch.compile) and the
-straightforward float32 version, which takes one clip at a time; then each kernel's bytes
-and operations over its time, against a measured copy and a measured matrix product.
-`--device cpu` runs the same code on a tiny scale, to see that it works.
+A training step of STDAN: ours (float32, bf16, with and without torch.compile) and the
+straightforward float32 version, which takes one clip at a time. Frames that the networks upscale in
+a second. Each kernel's bytes and operations over its time, against a measured copy and a measured
+matrix product. A row that fails says so, and the others follow; the compiled ones come last, since
+a compilation takes minutes. `--device cpu` runs the same code on a tiny scale, to try it:
+
+    python -m benchmarks.models_gpu --device cpu --clips 1 --size 8 --frames 16x16 --seconds 0.01
 """
 
 import argparse
+import gc
 import sys
+import time
 from collections.abc import Callable
 
 import torch
@@ -17,58 +22,180 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
 from stvsr import ops
-from stvsr.models import StdanConfig, build_model
+from stvsr.inference.upscale import Upscaling, upscale
+from stvsr.models import StdanConfig, StvsrModel, ZoomingSlowMoConfig, build_model
 from stvsr.models.layers.naming import published_name
 from stvsr.models.stdan.state_dict import RULES
 from tests.support.straightforward import StraightforwardStdan
 
+PRECISIONS = (torch.float32, torch.bfloat16)
+
+NETWORKS = {
+    "stdan small": StdanConfig(preset="small"),
+    "stdan published": StdanConfig(),
+    "zooming_slowmo published": ZoomingSlowMoConfig(),
+}
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--clips", type=int, nargs="+", default=[1, 4, 24])
-    parser.add_argument("--size", type=int, default=32, help="LR crop, pixels")
-    options = parser.parse_args()
+    options = parse()
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         print("models_gpu.py: found no CUDA device, so there is no page", file=sys.stderr)
         return
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     command = f"python -m benchmarks.models_gpu {' '.join(sys.argv[1:])}"
-    print(f"# STDAN on {name}\n\ntorch {torch.__version__}; `{command}`\n")
-    print("## Training step\n\n| version | precision | compiled | clips | clips/s | peak MiB |")
-    print("|---|---|---|---|---|---|")
-    for clips in options.clips:
-        for precision in (torch.float32, torch.bfloat16):
-            for compiled in (False, True) if device.type == "cuda" else (False,):
-                print_step("ours", precision, compiled, clips, options.size, device)
-        print_step("straightforward", torch.float32, False, clips, options.size, device)
-    kernels(device, max(options.clips), options.size)
+    print(f"# STDAN on {name}\n\ntorch {torch.__version__}; `{command}`")
+    for part, table in TABLES.items():
+        if part in options.parts:
+            table(device, options)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--parts", nargs="+", choices=TABLES, default=[*TABLES])
+    parser.add_argument("--presets", nargs="+", default=["small", "published"])
+    parser.add_argument("--clips", type=int, nargs="+", default=[4, 24])
+    parser.add_argument("--size", type=int, default=32, help="LR crop, pixels")
+    parser.add_argument("--frames", nargs="+", default=["180x320", "270x480"], metavar="HxW")
+    parser.add_argument("--seconds", type=float, default=1.0, help="least time of a measurement")
+    return parser.parse_args()
+
+
+def steps(device: torch.device, options: argparse.Namespace) -> None:
+    """A table of training steps, not compiled."""
+    print("\n## Training step\n")
+    head_of_steps()
+    for preset in options.presets:
+        for clips in options.clips:
+            for precision in PRECISIONS:
+                print_step("ours", preset, precision, False, clips, device, options)
+    if "published" in options.presets:
+        clips = min(options.clips)
+        print_step("straightforward", "published", torch.float32, False, clips, device, options)
+
+
+def compiled(device: torch.device, options: argparse.Namespace) -> None:
+    """The same, compiled, for the largest batch; the first call's seconds are the compilation's."""
+    print("\n## Training step, compiled\n")
+    head_of_steps()
+    for preset in options.presets:
+        for precision in reversed(PRECISIONS):
+            print_step("ours", preset, precision, True, max(options.clips), device, options)
+
+
+def head_of_steps() -> None:
+    print(
+        "| version | preset | precision | compiled | clips | first call, s | ms | clips/s "
+        "| peak MiB |\n|---|---|---|---|---|---|---|---|---|",
+        flush=True,
+    )
 
 
 def print_step(
     version: str,
+    preset: str,
     precision: torch.dtype,
-    compiled: bool,
+    is_compiled: bool,
     clips: int,
-    size: int,
     device: torch.device,
+    options: argparse.Namespace,
 ) -> None:
-    model = build_model(StdanConfig()).to(device)
+    def measure() -> str:
+        model = build_model(StdanConfig.model_validate({"preset": preset})).to(device)
+        spread_offsets(model)
+        step = make_step(version, model, precision, is_compiled, clips, options.size)
+        first, seconds, peak = first_and_median(step, device, options.seconds)
+        return f"{first:.1f} | {seconds * 1e3:.1f} | {clips / seconds:.1f} | {peak:.0f}"
+
+    how = "yes" if is_compiled else "no"
+    print_row(f"{version} | {preset} | {name_of(precision)} | {how} | {clips}", measure)
+
+
+def spread_offsets(model: nn.Module) -> None:
+    """Give layers that begin at zero offsets of a trained network's kind."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "conv_offset" in name:
                 parameter.normal_(0, 0.02)
-    step = make_step(version, model, precision, compiled, clips, size)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    seconds = seconds_of(step)
-    peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else 0.0
+
+
+def upscaling(device: torch.device, options: argparse.Namespace) -> None:
+    """A table of the frames that `stvsr upscale` makes per second, without decoding."""
     print(
-        f"| {version} | {str(precision).removeprefix('torch.')} | {'yes' if compiled else 'no'} "
-        f"| {clips} | {clips / seconds:.2f} | {peak:.0f} |",
-        flush=True,
+        "\n## Upscaling, four times the size and twice the rate\n\n"
+        "24 frames in windows of 6 that share 2, tiles of 256 pixels, as by default; frames are on "
+        "the GPU.\n\n| network | precision | LR frame | ms per output frame | output frames/s "
+        "| peak MiB |\n|---|---|---|---|---|---|"
     )
+    for name, config in NETWORKS.items():
+        model = build_model(config).to(device)
+        spread_offsets(model)
+        for frame in options.frames:
+            height, width = map(int, frame.split("x"))
+            for precision in PRECISIONS:
+                print_upscaling(name, model, precision, (height, width), device, options)
+
+
+def print_upscaling(
+    name: str,
+    model: StvsrModel,
+    precision: torch.dtype,
+    size: tuple[int, int],
+    device: torch.device,
+    options: argparse.Namespace,
+) -> None:
+    def measure() -> str:
+        count = 24 if device.type == "cuda" else 2
+        frames = [torch.rand(3, *size, device=device) for _ in range(count)]
+
+        def run() -> None:
+            with autocast(device, precision):
+                for _ in upscale(frames, model, Upscaling()):
+                    pass
+
+        _, seconds, peak = first_and_median(run, device, options.seconds)
+        made = 2 * count - 1
+        return f"{seconds / made * 1e3:.2f} | {made / seconds:.1f} | {peak:.0f}"
+
+    print_row(f"{name} | {name_of(precision)} | {size[1]}x{size[0]}", measure)
+
+
+def print_row(start: str, measure: Callable[[], str]) -> None:
+    """A row of a table; one that fails names its error, since the next may succeed."""
+    try:
+        print(f"| {start} | {measure()} |", flush=True)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        print(f"| {start} | {type(error).__name__}: {reason} |", flush=True)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def name_of(precision: torch.dtype) -> str:
+    return str(precision).removeprefix("torch.")
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision != torch.float32)
+
+
+def first_and_median(
+    function: Callable[[], object], device: torch.device, least: float
+) -> tuple[float, float, float]:
+    """Seconds of the first call, median seconds of later ones, and peak MiB (on a GPU)."""
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    function()
+    if cuda:
+        torch.cuda.synchronize()
+    first = time.perf_counter() - start
+    seconds = seconds_of(function, least)
+    return first, seconds, torch.cuda.max_memory_allocated() / 2**20 if cuda else 0.0
 
 
 def make_step(
@@ -87,7 +214,7 @@ def make_step(
     def step() -> None:
         optimizer.zero_grad()
         for lr, hr in zip(lr_clip.split(together), hr_clip.split(together), strict=True):
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            with autocast(device, precision):
                 sr = forward(lr)
             (((sr.float() - hr).square() + 1e-6).sqrt().mean() * len(lr) / clips).backward()
         optimizer.step()
@@ -95,15 +222,16 @@ def make_step(
     return step
 
 
-def seconds_of(function: Callable[[], object]) -> float:
-    """Median seconds of a call, with the device's work waited for."""
+def seconds_of(function: Callable[[], object], least: float = 0.5) -> float:
+    """Median seconds of a call, its device's work included, over `least` seconds of calls."""
     function()
     timer = Timer("function()", globals={"function": function})
-    return float(timer.blocked_autorange(min_run_time=1.0).median)
+    return float(timer.blocked_autorange(min_run_time=least).median)
 
 
-def kernels(device: torch.device, clips: int, size: int) -> None:
+def kernels(device: torch.device, options: argparse.Namespace) -> None:
     """A table of each operator's time, least traffic and operations, as shares of the limits."""
+    clips, size = max(options.clips), options.size
     bandwidth, rate = copy_bandwidth(device), matmul_rate(device)
     print(
         f"\n## Kernels\n\nMeasured: copy {bandwidth / 1e9:.0f} GB/s, "
@@ -111,7 +239,7 @@ def kernels(device: torch.device, clips: int, size: int) -> None:
         "| kernel | precision | ms | MiB in and out | of the bandwidth | of the matrix rate |\n"
         "|---|---|---|---|---|---|"
     )
-    for precision in (torch.float32, torch.bfloat16):
+    for precision in PRECISIONS:
         for name, (inputs, call, operations) in cases(device, clips, size, precision).items():
             report(name, precision, inputs, call, operations, bandwidth, rate)
 
@@ -176,21 +304,28 @@ def report(
     incoming = torch.randn_like(out)
     moved = sum(t.nbytes for t in inputs) + out.nbytes
 
+    def forward() -> None:
+        with torch.no_grad():
+            call(*inputs)
+
     def backward() -> None:
         torch.autograd.grad(out, inputs, incoming, retain_graph=True)
 
-    with torch.no_grad():
-        forward_seconds = seconds_of(lambda: call(*inputs))
-    for way, seconds, traffic, work in (
-        ("forward", forward_seconds, moved, operations),
-        ("backward", seconds_of(backward), 2 * moved, 2 * operations),
+    for way, function, traffic, work in (
+        ("forward", forward, moved, operations),
+        ("backward", backward, 2 * moved, 2 * operations),
     ):
-        print(
-            f"| {name}, {way} | {str(precision).removeprefix('torch.')} | {seconds * 1e3:.2f} "
-            f"| {traffic / 2**20:.0f} | {traffic / seconds / bandwidth:.0%} "
-            f"| {work / seconds / rate:.0%} |",
-            flush=True,
-        )
+
+        def measure(
+            function: Callable[[], None] = function, traffic: int = traffic, work: float = work
+        ) -> str:
+            seconds = seconds_of(function, 0.3)
+            return (
+                f"{seconds * 1e3:.2f} | {traffic / 2**20:.0f} | "
+                f"{traffic / seconds / bandwidth:.0%} | {work / seconds / rate:.0%}"
+            )
+
+        print_row(f"{name}, {way} | {name_of(precision)}", measure)
 
 
 def copy_bandwidth(device: torch.device) -> float:
@@ -201,8 +336,11 @@ def copy_bandwidth(device: torch.device) -> float:
 
 def matmul_rate(device: torch.device) -> float:
     side = 8192 if device.type == "cuda" else 512
-    a = torch.rand(side, side, device=device, dtype=torch.bfloat16)
+    a = torch.randn(side, side, device=device, dtype=torch.bfloat16)
     return 2 * side**3 / seconds_of(lambda: torch.mm(a, a))
+
+
+TABLES = {"steps": steps, "upscaling": upscaling, "kernels": kernels, "compiled": compiled}
 
 
 if __name__ == "__main__":

@@ -216,16 +216,19 @@ def load_optimizer(
             f"expected {'none' if odd in by_parameter else 'moments'}; "
             "the checkpoint is another network's: train with its parameters, or with --fresh"
         )
+    is_fused = bool(optimizer.defaults.get("fused"))
     for name, state in by_parameter.items():
         parameter_ = trained[name]
         optimizer.state[parameter_] = {
-            key: _laid_out_as(parameter_, tensor) for key, tensor in state.items()
+            key: _laid_out_as(parameter_, tensor, is_fused) for key, tensor in state.items()
         }
 
 
-def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """`tensor` on the parameter's device and in its memory format; a count stays on the CPU."""
-    return tensor if tensor.ndim == 0 else torch.empty_like(parameter).copy_(tensor)
+def _laid_out_as(parameter: Tensor, tensor: Tensor, is_fused: bool) -> Tensor:
+    """`tensor` in the parameter's memory format; a count is where the optimizer's kind has it."""
+    if tensor.ndim == 0:
+        return tensor.to(parameter.device) if is_fused else tensor
+    return torch.empty_like(parameter).copy_(tensor)
 
 
 def _with_checksum(state: State) -> str:

@@ -73,7 +73,10 @@ class TrainSummary:
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Adam:
     """Adam over the network's parameters, which are already on the device that trains."""
     return torch.optim.Adam(
-        model.parameters(), lr=config.learning_rate, betas=(config.beta1, config.beta2)
+        model.parameters(),
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        fused=next(model.parameters()).is_cuda or None,  # one kernel in place of hundreds
     )
 
 

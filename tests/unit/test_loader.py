@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,9 +42,10 @@ def batches(
     world: World = ALONE,
     dtype: torch.dtype = torch.uint8,
     on_damage: OnDamage = "stop",
+    decoded_mib: int = 0,
 ) -> Iterator[ClipBatch]:
     return train_batches(
-        LoaderConfig(kind=kind, on_damage=on_damage),
+        LoaderConfig(kind=kind, on_damage=on_damage, decoded_mib=decoded_mib),
         shards,
         seed=seed,
         start_step=start,
@@ -146,6 +148,35 @@ def test_dali_and_torch_give_the_same_bytes(tiny_shards: ShardSet) -> None:
     assert_same_stream(
         batches(tiny_shards, "dali", stop=20), batches(tiny_shards, "torch", stop=20)
     )
+
+
+@pytest.mark.parametrize("room", [1, 4 << 10], ids=["for some clips", "for all"])
+def test_clips_that_stay_decoded_give_the_same_stream(tiny_shards: ShardSet, room: int) -> None:
+    kept = batches(tiny_shards, decoded_mib=room, stop=12)
+    assert_same_stream(kept, batches(tiny_shards, stop=12))
+
+
+def test_a_clip_with_room_is_decoded_once(
+    tiny_shards: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+    decode = ShardSet.decode
+
+    def counted(shards: ShardSet, clip: int, *named: Any) -> Any:
+        decoded.append(clip)
+        return decode(shards, clip, *named)
+
+    monkeypatch.setattr(ShardSet, "decode", counted)
+    assert len(list(batches(tiny_shards, decoded_mib=4 << 10, stop=12))) == 12
+    # a clip that two threads want at the same moment may be decoded by both
+    assert len(decoded) <= 2 * 11 * len(tiny_shards)
+    assert len(list(batches(tiny_shards, stop=12))) == 12
+    assert len(decoded) > 12 * 4 * 11
+
+
+def test_dali_keeps_no_decoded_clips() -> None:
+    with pytest.raises(ValueError, match="kind dali keeps no decoded clips; choose kind torch"):
+        LoaderConfig(kind="dali", decoded_mib=1)
 
 
 def test_floats_are_the_levels_divided_by_255(tiny_shards: ShardSet) -> None:

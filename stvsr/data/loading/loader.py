@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stvsr.core.clip import ClipBatch
-from stvsr.core.config import Config, Field
+from stvsr.core.config import Config, Field, model_validator
 from stvsr.core.errors import ParamsError
 from stvsr.core.world import World
 from stvsr.data.loading.augment import SampleSpec, augmentation
@@ -36,9 +36,21 @@ class LoaderConfig(Config):
     """Clips read at a time, per rank; more of them hide more of a remote store's latency."""
     prefetch: int = Field(default=2, ge=1, le=64)
     """Batches read, and batches decoded, ahead of the one that is trained on."""
+    decoded_mib: int = Field(default=0, ge=0, le=1 << 24)
+    """Memory for decoded clips, MiB per rank, of `torch` only: those that fit are decoded once.
+    A clip of 7 frames of 448x256 takes 2.5 MiB; 0: every clip is decoded each time."""
     on_damage: OnDamage = "stop"
     """Effect of a damaged clip. `stop`: the run ends with shard, member and byte. `skip`: the next
     valid clip of the set replaces it, counted as `replaced_clips` and named in the log."""
+
+    @model_validator(mode="after")
+    def _dali_keeps_nothing(self) -> "LoaderConfig":
+        if self.decoded_mib and self.kind == "dali":
+            raise ValueError(
+                f"decoded_mib is {self.decoded_mib}, and kind dali keeps no decoded clips; "
+                "choose kind torch, or leave decoded_mib out"
+            )
+        return self
 
     @property
     def skips_damage(self) -> bool:
@@ -112,6 +124,7 @@ def train_batches(
                 reads=config.reads,
                 threads=config.threads,
                 prefetch=config.prefetch,
+                decoded_bytes=config.decoded_mib << 20,
             )
     return _delivered(batches, device, dtype)
 

@@ -1,5 +1,6 @@
 """The loader without DALI: OpenCV decodes, in threads. Also the plain reference of the other."""
 
+import threading
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from functools import partial
@@ -21,6 +22,9 @@ UInt8Image = NDArray[np.uint8]
 ClipPair = tuple[UInt8Image, UInt8Image]
 """One clip's LR frames (4, 3, h, w) and HR frames (7, 3, 4h, 4w), contiguous."""
 
+Frames = tuple[list[UInt8Image], list[UInt8Image]]
+"""One clip's 4 LR frames (h, W, 3) and 7 HR frames (4h, 4W, 3), from their first rows."""
+
 
 def torch_batches(
     clips: ValidClips,
@@ -29,6 +33,7 @@ def torch_batches(
     reads: int,
     threads: int,
     prefetch: int,
+    decoded_bytes: int = 0,
 ) -> Generator[ClipBatch, None, None]:
     """Yield the batches of `specs`, uint8, on the CPU.
 
@@ -38,6 +43,7 @@ def torch_batches(
         reads: clips read at a time.
         threads: clips decoded at a time.
         prefetch: batches read, and batches decoded, ahead.
+        decoded_bytes: memory for decoded clips.
 
     Raises:
         ShardError: a member is damaged; names tar, member and byte.
@@ -46,7 +52,7 @@ def torch_batches(
     reader = read_ahead(clips.read, specs, threads=reads, depth=prefetch)
     with closing(reader):
         samples = (read for _, read in reader)
-        work = partial(_decoded, clips)
+        work = partial(_decoded, clips, DecodedClips(clips.shards, decoded_bytes))
         decoder = read_ahead(work, samples, threads=threads, depth=prefetch)
         with closing(decoder):
             for _, decoded in decoder:
@@ -69,19 +75,53 @@ def whole_clips(
             )
 
 
-def _decoded(clips: ValidClips, sample: Sample) -> tuple[Sample, ClipPair]:
+class DecodedClips:
+    """Clips' decoded frames; the first ones stay in memory, as many as there is room for.
+
+    An epoch is a permutation, so that a clip which stays is used as often as any other would be.
+    """
+
+    def __init__(self, shards: ShardSet, room: int) -> None:
+        """Take the set, and the bytes that kept frames may have; 0: none are kept."""
+        self._shards = shards
+        self._room = room
+        self._kept: dict[int, Frames] = {}
+        self._lock = threading.Lock()
+
+    def frames(self, clip: int, files: Sequence[memoryview], lr_rows: int) -> Frames:
+        """The frames of a clip, each to the row that is wanted or further.
+
+        Raises:
+            ShardError: a file is damaged.
+        """
+        kept = self._kept.get(clip)
+        if kept is not None:
+            return kept
+        if self._room <= 0:
+            return _decoded_frames(self._shards, clip, files, lr_rows)
+        whole, _ = self._shards.lr_size(clip)
+        frames = _decoded_frames(self._shards, clip, files, whole)
+        size = sum(frame.nbytes for part in frames for frame in part)
+        with self._lock:
+            if clip not in self._kept and size <= self._room:
+                self._kept[clip] = frames
+                self._room -= size
+        return frames
+
+
+def _decoded(clips: ValidClips, decoded: DecodedClips, sample: Sample) -> tuple[Sample, ClipPair]:
     """Decode, crop and flip a sample, or the one that replaces it where it cannot be decoded."""
     while True:
         sample = clips.renewed(sample)
         try:
-            return sample, _clip_pair(clips.shards, sample)
+            return sample, _clip_pair(decoded, sample)
         except ShardError as damage:
             clips.found(sample.spec.clip, damage)
 
 
-def _clip_pair(shards: ShardSet, sample: Sample) -> ClipPair:
+def _clip_pair(decoded: DecodedClips, sample: Sample) -> ClipPair:
     clip, how = sample.spec.clip, sample.spec.augmentation
-    lr_frames, hr_frames = _decoded_frames(shards, clip, sample.files, how.top + how.crop)
+    lr_frames, hr_frames = decoded.frames(clip, sample.files, how.top + how.crop)
     return (
         _channels_first([augment_lr(frame, how) for frame in in_time(lr_frames, how)]),
         _channels_first([augment_hr(frame, how) for frame in in_time(hr_frames, how)]),
