@@ -37,6 +37,7 @@ from stvsr.video.encoding import (
     IMAGES,
     Encoder,
     Format,
+    check_codec,
     choose_format,
     libraries,
 )
@@ -139,6 +140,8 @@ def upscale_video(request: VideoRequest, load: Loader) -> str:
     began = time.monotonic()
     how = Upscaling(space=request.space, time=request.time)
     suffix = _suffix(request)
+    if not request.preview:
+        check_codec(suffix, request.codec, request.crf)
     _refuse_output(request, suffix)
     device = pick_device(request.device, "--device")
     network, card = load(request.model)
@@ -347,7 +350,7 @@ def _last_line(job: _Job, form: Format, total: int) -> str:
     return (
         f"{shown_name(job.request.output)}: {source.size[0]}x{source.size[1]} → "
         f"{form.width}x{form.height}, {rates}, {codec}, {job.lineage}, "
-        f"{total} frames in {seconds:.1f} s\n"
+        f"{total} frame{'s' * (total > 1)} in {seconds:.1f} s\n"
     )
 
 

@@ -134,6 +134,30 @@ class Format:
         return f"yuv{layout}p" + ("" if self.coding.bits == 8 else f"{self.coding.bits}le")
 
 
+def check_codec(suffix: str, codec: str | None, crf: int | None) -> str | None:
+    """Refuse a container, codec or quality that is not written; returns the codec.
+
+    Raises:
+        InputError: the text says what is possible.
+    """
+    allowed = [name for name, known in CODECS.items() if suffix in known.suffixes]
+    if not allowed:
+        known = ", ".join(CONTAINERS)
+        raise InputError(f"OUTPUT: found {suffix}; expected {known}, .png or a folder")
+    if codec is not None and codec not in allowed:
+        raise InputError(f"--codec: found {codec}; for {suffix} expected {', '.join(allowed)}")
+    name = codec or _usual(suffix, deep=False)
+    if crf is not None and not 0 <= crf <= CODECS[name].largest_crf:
+        raise InputError(f"--crf: found {crf}; for {name} expected 0..{CODECS[name].largest_crf}")
+    return codec
+
+
+def _usual(suffix: str, deep: bool) -> str:
+    """The codec that plays everywhere in a container, for more than 8 bits or not."""
+    usual = {".webm": ("vp9", "av1"), IMAGES: ("png", "png16")}
+    return usual.get(suffix, ("h264", "h265"))[deep]
+
+
 def choose_format(
     suffix: str,
     codec: str | None,
@@ -164,25 +188,16 @@ def choose_format(
     Raises:
         InputError: the container, codec, quality or size is not possible; the text says what is.
     """
-    deep = source.bits > 8
-    allowed = [name for name, known in CODECS.items() if suffix in known.suffixes]
-    if not allowed:
-        known = ", ".join(CONTAINERS)
-        raise InputError(f"OUTPUT: found {suffix}; expected {known}, .png or a folder")
-    usual = {".webm": ("vp9", "av1"), IMAGES: ("png", "png16")}.get(suffix, ("h264", "h265"))
-    name = codec or usual[deep]
-    if name not in allowed:
-        raise InputError(f"--codec: found {name}; for {suffix} expected {', '.join(allowed)}")
+    name = check_codec(suffix, codec, crf) or _usual(suffix, source.bits > 8)
     if codec is None and min(size) < CODECS[name].least:
-        name = usual[0]
+        name = _usual(suffix, deep=False)
     known_codec = CODECS[name]
     if min(size) < known_codec.least:
         raise InputError(
             f"--codec: found {name} for {size[0]}x{size[1]} pixels; expected at least "
             f"{known_codec.least} in height and width; choose another codec"
         )
-    if crf is not None and not 0 <= crf <= known_codec.largest_crf:
-        raise InputError(f"--crf: found {crf}; for {name} expected 0..{known_codec.largest_crf}")
+    check_codec(suffix, name, crf)
     odd = bool(size[0] % 2 or size[1] % 2)
     full = source.layout == (1, 1) and not source.is_grey and source.matrix != RGB
     wide = keeps_chroma and source.layout != (2, 2) and not source.is_grey
@@ -194,7 +209,7 @@ def choose_format(
             f"--codec: found {name} for {size[0]}x{size[1]} pixels; it takes even sizes: choose "
             "another codec, or --space 2 or 4"
         )
-    bits = (10 if deep else 8) if 10 in known_codec.bits else known_codec.bits[0]
+    bits = (10 if source.bits > 8 else 8) if 10 in known_codec.bits else known_codec.bits[0]
     coding = replace(
         source,
         bits=bits,

@@ -80,7 +80,7 @@ def _check_numbers(given: str, numbers: Sequence[int]) -> None:
     twice = [number for number, count in Counter(numbers).items() if count > 1]
     if twice:
         raise InputError(
-            f"{shown_name(given)}: image {_some(twice)} comes twice; leave one of each, or give a "
+            f"{shown_name(given)}: found twice: image {_some(twice)}; leave one of each, or give a "
             "pattern such as FOLDER/f_%04d.png"
         )
     absent: list[int] = []
@@ -88,8 +88,8 @@ def _check_numbers(given: str, numbers: Sequence[int]) -> None:
         absent += range(before + 1, min(after, before + 1000))
     if absent:
         raise InputError(
-            f"{shown_name(given)}: image {_some(absent)} is missing between {numbers[0]} and "
-            f"{numbers[-1]}; put it back, or number the images anew"
+            f"{shown_name(given)}: missing between {numbers[0]} and {numbers[-1]}: image "
+            f"{_some(absent)}; put it back, or number the images anew"
         )
 
 

@@ -1,0 +1,415 @@
+"""`stvsr upscale`: what is made, what is refused, and what is left after an interruption."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from stvsr.cli import main
+from stvsr.inference.memory import needed, parse_size, tile_for
+from stvsr.inference.upscale import Upscaling
+from stvsr.models import BicubicLinear
+from stvsr.video.images import read_image
+from tests.support.models import write_tiny_artifact
+from tests.support.movies import Movie, duration, frame_times, packets, picture, tags
+from tests.support.waiting import wait_until
+
+BASELINE = ("--model", "bicubic_linear")
+FFV1 = {"codec": "ffv1", "options": {}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def upscale(*arguments: object) -> int:
+    return main(["upscale", *map(str, arguments), *BASELINE])
+
+
+def only_line(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = [line for line in capsys.readouterr().err.splitlines() if "stvsr upscale: " in line]
+    assert len(lines) == 1
+    return lines[0].removeprefix("stvsr upscale: ")
+
+
+def write_sequence(folder: Path, count: int = 4, mode: str = "RGB") -> Path:
+    folder.mkdir()
+    for number in range(count):
+        Image.fromarray(picture(number)).convert(mode).save(folder / f"f_{number:04d}.png")
+    return folder
+
+
+# --- what is made
+
+
+def test_the_last_line_and_the_metadata_say_what_was_made(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Movie(sounds=("aac",)).write(folder / "in.mp4")
+    card = write_tiny_artifact(folder / "model")
+    arguments = ["upscale", "in.mp4", "out.mkv", "--model", "model", "--space", "2"]
+    assert main(arguments) == 0
+    line = capsys.readouterr().out
+    assert line.startswith("out.mkv: 48x32 → 96x64, 25 → 50 frames/s, h264 crf 18 8-bit, ")
+    assert card.weights_sha256[:12] in line
+    with av.open("out.mkv") as container:
+        comment = container.metadata["COMMENT"]
+    assert comment.startswith("stvsr ")
+    assert f"weights {card.weights_sha256[:12]}" in comment
+    assert sorted(path.name for path in folder.iterdir()) == ["in.mp4", "model", "out.mkv"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
+@pytest.mark.parametrize(("space", "time"), [(4, 2), (2, 1), (1, 2)])
+def test_every_container_has_the_scales_that_were_asked_for(
+    folder: Path, suffix: str, space: int, time: int
+) -> None:
+    Movie(frames=[picture(n) for n in range(3)]).write(folder / "in.mp4")
+    assert upscale("in.mp4", f"out{suffix}", "--space", space, "--time", time) == 0
+    with av.open(f"out{suffix}") as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) == 2 * time + 1
+    assert {(frame.width, frame.height) for frame in frames} == {(48 * space, 32 * space)}
+
+
+def test_ten_bits_stay_ten_bits_and_444_stays_444(folder: Path) -> None:
+    frames = [picture(n, 64, 64) for n in range(3)]
+    Movie(frames=frames, pix_fmt="yuv444p10le", **FFV1).write(folder / "in.mkv")
+    for out, codec, pix_fmt in [
+        ("out.mp4", "hevc", "yuv444p10le"),
+        ("out.webm", "av1", "yuv420p10le"),
+    ]:
+        assert upscale("in.mkv", out) == 0
+        with av.open(out) as container:
+            context = container.streams.video[0].codec_context
+            assert context.name in (codec, f"lib{codec}", "libdav1d")
+            assert context.pix_fmt == pix_fmt
+
+
+def test_a_part_has_its_own_sound_and_begins_at_0(folder: Path) -> None:
+    frames = [picture(n) for n in range(10)]
+    Movie(frames=frames, sounds=("aac",)).write(folder / "in.mp4")
+    assert upscale("in.mp4", "out.mp4", "--start", "0.08", "--end", "0.2") == 0
+    assert frame_times(folder / "out.mp4") == [Fraction(n, 50) for n in range(5)]
+    assert duration(folder / "out.mp4") == Fraction(3, 25)
+    (_, part), (_, whole) = packets(folder / "out.mp4")[0], packets(folder / "in.mp4")[0]
+    assert 0 < len(part) < len(whole)
+    assert "".join(part) in "".join(whole)
+
+
+def test_a_static_clip_stays_static_and_a_cut_is_not_blended(folder: Path) -> None:
+    still = [picture(0)] * 4 + [255 - picture(0)] * 4
+    Movie(frames=still, **FFV1, pix_fmt="bgr0").write(folder / "in.mkv")
+    assert upscale("in.mkv", "out") == 0
+    images = [np.asarray(Image.open(path)) for path in sorted((folder / "out").glob("*.png"))]
+    assert len(images) == 15
+    assert all((image == images[0]).all() for image in images[:8])
+    assert all((image == images[-1]).all() for image in images[8:])
+
+
+def test_images_of_8_and_16_bits_keep_their_levels(folder: Path) -> None:
+    write_sequence(folder / "in")
+    assert upscale("in/f_%04d.png", "out/g_%03d.png", "--space", 1) == 0
+    for number in range(4):
+        before = np.asarray(Image.open(f"in/f_{number:04d}.png"))
+        assert (np.asarray(Image.open(f"out/g_{2 * number + 1:03d}.png")) == before).all()
+    record = json.loads((folder / "out" / "stvsr.json").read_text())
+    assert record["seconds"] == [0.02 * n for n in range(7)]
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (8, 1))
+    (folder / "deep").mkdir()
+    for number in range(2):
+        Image.fromarray(ramp).save(folder / "deep" / f"{number}.png")
+    assert upscale("deep", "out16", "--space", 1) == 0
+    rgb, coding, _ = read_image(folder / "out16" / "000001.png")
+    assert coding.bits == 16
+    assert (np.round(rgb[0] * 65535) == ramp).all()
+
+
+def test_images_of_a_palette_are_read_and_written_again(folder: Path) -> None:
+    write_sequence(folder / "in", mode="P")
+    assert upscale("in", "out", "--space", 1) == 0
+    assert upscale("in", "out", "--space", 1) == 0
+    before = np.asarray(Image.open("in/f_0000.png").convert("RGB"))
+    assert (np.asarray(Image.open("out/000001.png")) == before).all()
+
+
+def test_images_become_a_video_of_the_rate_that_is_named(folder: Path) -> None:
+    write_sequence(folder / "in")
+    assert upscale("in", "out.mp4", "--rate", "24000/1001") == 0
+    assert frame_times(folder / "out.mp4") == [n * Fraction(1001, 48000) for n in range(7)]
+    assert tags(folder / "out.mp4")["colorspace"] == 1
+
+
+def test_a_preview_is_a_strip_of_both(folder: Path) -> None:
+    Movie().write(folder / "in.mp4")
+    assert upscale("in.mp4", "out.mp4", "--preview", 2) == 0
+    assert not (folder / "out.mp4").exists()
+    strip = np.asarray(Image.open("out.png"))
+    assert strip.shape == (2 * 128, 2 * 192 + 4, 3)
+    assert np.abs(strip[:, :192].astype(int) - strip[:, 196:]).mean() < 2
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (48, 32)])
+def test_few_frames_and_few_pixels_are_enough(
+    folder: Path, frames: int, size: tuple[int, int]
+) -> None:
+    images = [np.full((*size, 3), 90, np.uint8)] * frames
+    Movie(frames=images, pix_fmt="bgr0", **FFV1).write(folder / "in.mkv")
+    for out in ("out.mp4", "out.webm"):
+        assert upscale("in.mkv", out) == 0
+        assert len(frame_times(folder / out)) == 2 * frames - 1
+
+
+# --- what is refused
+
+
+def sound_alone(path: Path) -> None:
+    with av.open(path, "w") as container:
+        stream = container.add_stream("aac", rate=48000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 48000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+
+
+def transparent(path: Path) -> None:
+    Movie(pix_fmt="bgra", codec="png", options={}).write(path)
+
+
+REFUSED: list[tuple[Callable[[Path], object], str, Sequence[object], str]] = [
+    (sound_alone, ".mp4", (), "no video stream"),
+    (lambda path: path.write_text("hello"), ".mp4", (), "not a readable video"),
+    (lambda path: None, ".mp4", (), "cannot be opened (No such file or directory)"),
+    (Movie().write, ".mp4", ("--codec", "vp8"), "for .mkv expected h264, h265, vp9, av1"),
+    (Movie().write, ".mp4", ("--crf", "90"), "--crf: found 90; for h264 expected 0..51"),
+    (Movie().write, ".mp4", ("--space", "3"), "space: found 3; expected one of 4, 2, 1"),
+    (Movie().write, ".mp4", ("--start", "9"), "no frame between --start and --end"),
+    (Movie().write, ".mp4", ("--memory", "9MB"), "--memory: found 8 MiB; expected at least"),
+    (Movie().write, ".mp4", ("--rate", "25"), "--rate: found a video"),
+    (Movie().write, ".mp4", ("--codec", "h265", "--space", "1"), "expected at least 64"),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "suffix", "options", "text"), REFUSED, ids=[row[3][:30] for row in REFUSED]
+)
+def test_what_cannot_be_upscaled_is_refused_in_one_line(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], object],
+    suffix: str,
+    options: Sequence[object],
+    text: str,
+) -> None:
+    make(folder / f"in{suffix}")
+    assert upscale(f"in{suffix}", "out.mkv", *options) == 1
+    assert text in only_line(capsys)
+    assert not (folder / "out.mkv").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda f: (f / "f_0002.png").unlink(), "missing between 0 and 3: image 2;"),
+        (lambda f: shutil.copy(f / "f_0001.png", f / "g_1.png"), "found twice: image 1;"),
+        (lambda f: (f / "f_0001.png").rename(f / "frame.png"), "no number before the suffix"),
+        (lambda f: Image.new("RGB", (9, 9)).save(f / "f_0003.png"), "found 9x9 pixels"),
+        (lambda f: Image.new("RGBA", (48, 32)).save(f / "f_0001.png"), "transparent pixels"),
+        (lambda f: (f / "f_0001.png").write_bytes(b"x" * 99), "not a readable image"),
+    ],
+)
+def test_images_that_make_no_sequence_are_refused_in_one_line(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path], object],
+    text: str,
+) -> None:
+    change(write_sequence(folder / "in"))
+    assert upscale("in", "out.mp4") == 1
+    assert text in only_line(capsys)
+
+
+def test_files_of_others_are_not_overwritten(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Movie().write(folder / "in.mp4")
+    Movie().write(folder / "holiday.mp4")
+    (folder / "album").mkdir()
+    (folder / "album" / "a.txt").write_text("mine")
+    for output, text in [
+        ("in.mp4", "which is INPUT"),
+        ("holiday.mp4", "which would be lost"),
+        ("album", "which would be lost"),
+        ("album/f_%d.png", "which would be lost"),
+        ("out.avi", "found .avi; expected .mp4"),
+        ("out.png", "one image; expected a folder"),
+    ]:
+        assert upscale("in.mp4", output) == 1
+        assert text in only_line(capsys)
+    assert upscale("in.mp4", "out.mp4") == 0
+    assert upscale("in.mp4", "out.mp4") == 0
+
+
+def test_a_model_is_required_until_one_ships(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Movie().write(folder / "in.mp4")
+    assert main(["upscale", "in.mp4", "out.mp4"]) == 1
+    assert "--model: found none" in only_line(capsys)
+    assert main(["upscale", "in.mp4", "out.mp4", "--model", "nowhere"]) == 1
+    assert "nowhere" in only_line(capsys)
+
+
+# --- memory
+
+
+def test_a_tile_follows_from_the_memory() -> None:
+    how, model = Upscaling(), BicubicLinear()
+    tiles = [tile_for(size << 20, model, how, (1920, 1080)) for size in (9000, 12000, 24000)]
+    assert tiles == sorted(tiles)
+    assert needed(model, how, (1920, 1080), tiles[0]) <= 9000 << 20
+    assert parse_size("1.5GiB") == 3 << 29
+    assert parse_size("2GB") == 2 * 10**9
+
+
+# --- interruptions
+
+SLOW = """
+import sys, time
+import stvsr.inference.video as video
+class Slow(video.Encoder):
+    def encode(self, rgb, pts):
+        time.sleep(0.02)
+        return super().encode(rgb, pts)
+video.Encoder = Slow
+from stvsr.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+KILLS = int(os.environ.get("STVSR_TEST_KILLS", "5"))
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SLOW, "upscale", "in.mp4", "out.mp4", "--segment", "7"]
+    return subprocess.Popen(
+        [*command, "--model", "model", *more],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def segments(folder: Path) -> int:
+    return len(list((folder / ".out.mp4.stvsr").glob("*/0*.json")))
+
+
+@pytest.fixture
+def clip(folder: Path) -> Path:
+    Movie(frames=[picture(n) for n in range(24)], sounds=("aac",)).write(folder / "in.mp4")
+    write_tiny_artifact(folder / "model")
+    return folder
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_command_resumes_to_the_same_file(clip: Path) -> None:
+    """STVSR_TEST_KILLS=20 kills it more often."""
+    assert start(clip).wait() == 0
+    undisturbed = (clip / "out.mp4").read_bytes()
+    (clip / "out.mp4").unlink()
+    chance, most, resumed = random.Random(0), 0, 0
+    for _ in range(KILLS):
+        run = start(clip)
+        goal = min(most + 1, 6)
+        wait_until(
+            "a segment or the end",
+            lambda goal=goal, run=run: segments(clip) >= goal or run.poll() is not None,
+        )
+        time.sleep(chance.uniform(0, 0.2))
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        found = segments(clip)
+        resumed += found > 0
+        assert found >= most or (clip / "out.mp4").exists()
+        most = found
+        assert not (clip / "out.mp4").exists() or (clip / "out.mp4").read_bytes() == undisturbed
+    assert resumed
+    assert start(clip).wait() == 0
+    assert (clip / "out.mp4").read_bytes() == undisturbed
+    assert sorted(path.name for path in clip.iterdir()) == ["in.mp4", "model", "out.mp4"]
+
+
+def test_ctrl_c_is_one_line_and_the_same_command_resumes(clip: Path) -> None:
+    run = start(clip)
+    wait_until("a segment", lambda: segments(clip) >= 1)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate()
+    assert run.returncode == 130
+    assert "Traceback" not in errors
+    lines = [line for line in errors.splitlines() if line.startswith("stvsr upscale: ")]
+    assert lines == ["stvsr upscale: interrupted; run the same command again to resume"]
+    run = start(clip)
+    _, errors = run.communicate()
+    assert run.returncode == 0
+    assert "resumes after" in errors
+
+
+@pytest.mark.parametrize("limit", [3000, 20000])
+def test_a_full_disk_is_one_line_and_leaves_no_output(clip: Path, limit: int) -> None:
+    """A segment does not fit, or the whole file does not."""
+
+    def restrict() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    shutil.rmtree(clip / "model")
+    code = "import sys; from stvsr.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["upscale", "in.mp4", "out.mp4", "--segment", "7", *BASELINE]
+    run = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=clip,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        preexec_fn=restrict,
+    )
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("stvsr upscale: ")]
+    assert "File too large" in line
+    assert not (clip / "out.mp4").exists()
+    assert main(["upscale", "in.mp4", "out.mp4", "--segment", "7", *BASELINE]) == 0
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Movie().write(folder / "in.mp4")
+    (folder / "file").write_text("")
+    assert upscale("in.mp4", "file/out.mp4") == 1
+    assert "Not a directory" in only_line(capsys)
+
+
+def test_other_options_do_not_take_up_the_segments(clip: Path) -> None:
+    run = start(clip)
+    wait_until("a segment", lambda: segments(clip) >= 1)
+    run.kill()
+    run.wait()
+    run = start(clip, "--crf", "30")
+    _, errors = run.communicate()
+    assert run.returncode == 0
+    assert "resumes" not in errors
