@@ -7,17 +7,24 @@ from stvsr.core.errors import InputError
 from stvsr.inference.upscale import Upscaling
 from stvsr.models import StvsrModel
 
-PROCESS = 450 << 20
+PROCESS = 350 << 20
 """Bytes of a process with torch, PyAV and a network, before the first frame."""
 
 PER_PIXEL = 12
 """Bytes of a pixel of a frame: three channels of float32."""
 
 PER_ACTIVATION = 520
-"""Bytes for each input pixel of a tile, frame of a window and channel of the network."""
+"""Bytes for each input pixel of a tile and channel of the network, with windows of 6 frames.
+
+With `PER_OUTPUT` this is 17 kB per pixel of a tile for the small STDAN, of which 13 kB were measured
+on a CPU (tiles of 128 pixels).
+"""
 
 PER_OUTPUT = 4 * PER_PIXEL
 """Bytes for each output pixel of a tile and output frame of a window."""
+
+WINDOW = 6
+"""Frames of the windows for which that is stated."""
 
 ENCODER_FRAMES = 6
 """Output frames that reading, conversion and encoder hold, as float32."""
@@ -60,7 +67,7 @@ def _per_tile_pixel(model: StvsrModel, how: Upscaling) -> int:
     weights = [parameter.shape[0] for parameter in model.parameters() if parameter.ndim == 4]
     channels = sorted(weights)[len(weights) // 2] if weights else 3
     made = 2 * how.window - 1
-    return PER_ACTIVATION * channels + PER_OUTPUT * SCALE**2 * made
+    return PER_ACTIVATION * channels * how.window // WINDOW + PER_OUTPUT * SCALE**2 * made
 
 
 def tile_for(memory: int, model: StvsrModel, how: Upscaling, size: tuple[int, int]) -> int:

@@ -287,6 +287,30 @@ def test_a_tile_follows_from_the_memory() -> None:
     assert parse_size("2GB") == 2 * 10**9
 
 
+MEASURED = """
+import resource, sys
+from stvsr.cli import main
+status = main(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+sys.exit(status)
+"""
+
+
+@pytest.mark.slow
+def test_no_more_memory_is_used_than_was_named(folder: Path) -> None:
+    frames = [picture(n, 320, 180) for n in range(8)]
+    Movie(frames=frames).write(folder / "in.mp4")
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURED, "upscale", "in.mp4", "out.mp4", "--memory", "650MiB"]
+        + [*BASELINE],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(run.stdout.splitlines()[-1]) <= 650 << 20
+
+
 # --- interruptions
 
 SLOW = """
