@@ -16,8 +16,8 @@ PER_PIXEL = 12
 PER_ACTIVATION = 520
 """Bytes for each input pixel of a tile and channel of the network, with windows of 6 frames.
 
-With `PER_OUTPUT` this is 17 kB per pixel of a tile for the small STDAN, of which 13 kB were measured
-on a CPU (tiles of 128 pixels).
+With `PER_OUTPUT` this is 17 kB per pixel of a tile for the small STDAN; 13 kB were measured on a
+CPU (tiles of 128 pixels).
 """
 
 PER_OUTPUT = 4 * PER_PIXEL

@@ -369,8 +369,6 @@ def _coding_notes(coding: Coding) -> list[str]:
     notes = [coding.guessed] if coding.guessed else []
     if coding.transfer in HDR:
         notes.append(f"HDR ({HDR[coding.transfer]}): passed through in its own transfer")
-    if coding.bits not in (8, 10, 16):
-        notes.append(f"{coding.bits}-bit: a video is written with {8 if coding.bits < 8 else 10}")
     return notes
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 import stvsr
 from stvsr.artifact import Card
 from stvsr.core.device import pick_device
-from stvsr.core.errors import InputError
+from stvsr.core.errors import InputError, StvsrError
 from stvsr.core.files import only_writer, whole_folder, write_bytes_whole
 from stvsr.core.progress import progress
 from stvsr.inference.memory import tile_for
@@ -236,6 +236,10 @@ def _format(job: _Job, suffix: str) -> Format:
     )
     if not form.is_images and form.coding.layout == (1, 1) and source.coding.layout != (1, 1):
         logger.info("%s: written as 4:4:4, which some players refuse", source.name)
+    if form.coding.bits < source.coding.bits:
+        logger.info(
+            "%s: %d-bit, written as %d-bit", source.name, source.coding.bits, form.coding.bits
+        )
     return form
 
 
@@ -249,11 +253,16 @@ def _render(job: _Job, form: Format, output: Path) -> str:
     total, length = len(times), job.request.segment
     if work.frames:
         logger.info("%s: resumes after %d of %d frames", shown_name(output), work.frames, total)
-    _render_segments(job, form, work, times, length)
-    if form.is_images:
-        _write_images(job, work, output)
-    else:
-        _write_container(job, form, work, output, times, end)
+    try:
+        _render_segments(job, form, work, times, length)
+        if form.is_images:
+            _write_images(job, work, output)
+        else:
+            _write_container(job, form, work, output, times, end)
+    except StvsrError:
+        if not work.records:
+            work.clear()  # there is nothing to resume
+        raise
     work.clear()
     return _last_line(job, form, total)
 
@@ -286,7 +295,13 @@ def _render_segments(
         with work.segment() as segment:
             encoder = Encoder(form)
             for stamp in stamps:
-                for coded in encoder.encode(_plane(next(shown)), stamp):
+                frame = next(shown, None)
+                if frame is None:
+                    raise InputError(
+                        f"{job.source.name}: gave fewer frames than when it was opened; "
+                        "let nothing change it, and run the same command again"
+                    )
+                for coded in encoder.encode(_plane(frame), stamp):
                     segment.add(coded)
             for coded in encoder.finish():
                 segment.add(coded)

@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from stvsr.cli import main
@@ -28,7 +29,10 @@ from tests.support.movies import Movie, duration, frame_times, packets, picture,
 from tests.support.waiting import wait_until
 
 BASELINE = ("--model", "bicubic_linear")
-FFV1 = {"codec": "ffv1", "options": {}}
+
+
+def lossless(frames: Sequence[NDArray[np.uint8]], pix_fmt: str = "bgr0") -> Movie:
+    return Movie(frames=frames, pix_fmt=pix_fmt, codec="ffv1", options={})
 
 
 @pytest.fixture
@@ -89,7 +93,7 @@ def test_every_container_has_the_scales_that_were_asked_for(
 
 def test_ten_bits_stay_ten_bits_and_444_stays_444(folder: Path) -> None:
     frames = [picture(n, 64, 64) for n in range(3)]
-    Movie(frames=frames, pix_fmt="yuv444p10le", **FFV1).write(folder / "in.mkv")
+    lossless(frames, "yuv444p10le").write(folder / "in.mkv")
     for out, codec, pix_fmt in [
         ("out.mp4", "hevc", "yuv444p10le"),
         ("out.webm", "av1", "yuv420p10le"),
@@ -114,7 +118,7 @@ def test_a_part_has_its_own_sound_and_begins_at_0(folder: Path) -> None:
 
 def test_a_static_clip_stays_static_and_a_cut_is_not_blended(folder: Path) -> None:
     still = [picture(0)] * 4 + [255 - picture(0)] * 4
-    Movie(frames=still, **FFV1, pix_fmt="bgr0").write(folder / "in.mkv")
+    lossless(still).write(folder / "in.mkv")
     assert upscale("in.mkv", "out") == 0
     images = [np.asarray(Image.open(path)) for path in sorted((folder / "out").glob("*.png"))]
     assert len(images) == 15
@@ -164,13 +168,22 @@ def test_a_preview_is_a_strip_of_both(folder: Path) -> None:
     assert np.abs(strip[:, :192].astype(int) - strip[:, 196:]).mean() < 2
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_network_runs_in_both_precisions(folder: Path, precision: str) -> None:
+    Movie(frames=[picture(n) for n in range(2)]).write(folder / "in.mp4")
+    write_tiny_artifact(folder / "model")
+    arguments = ["upscale", "in.mp4", "out.mp4", "--model", "model", "--precision", precision]
+    assert main(arguments) == 0
+    assert len(frame_times(folder / "out.mp4")) == 3
+
+
 @pytest.mark.parametrize("frames", [1, 2])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (48, 32)])
 def test_few_frames_and_few_pixels_are_enough(
     folder: Path, frames: int, size: tuple[int, int]
 ) -> None:
     images = [np.full((*size, 3), 90, np.uint8)] * frames
-    Movie(frames=images, pix_fmt="bgr0", **FFV1).write(folder / "in.mkv")
+    lossless(images).write(folder / "in.mkv")
     for out in ("out.mp4", "out.webm"):
         assert upscale("in.mkv", out) == 0
         assert len(frame_times(folder / out)) == 2 * frames - 1
@@ -300,9 +313,9 @@ sys.exit(status)
 def test_no_more_memory_is_used_than_was_named(folder: Path) -> None:
     frames = [picture(n, 320, 180) for n in range(8)]
     Movie(frames=frames).write(folder / "in.mp4")
+    arguments = ["upscale", "in.mp4", "out.mp4", "--memory", "650MiB", *BASELINE]
     run = subprocess.run(
-        [sys.executable, "-c", MEASURED, "upscale", "in.mp4", "out.mp4", "--memory", "650MiB"]
-        + [*BASELINE],
+        [sys.executable, "-c", MEASURED, *arguments],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
@@ -342,6 +355,10 @@ def segments(folder: Path) -> int:
     return len(list((folder / ".out.mp4.stvsr").glob("*/0*.json")))
 
 
+def await_segments(folder: Path, run: subprocess.Popen[str], count: int) -> None:
+    wait_until("segments or the end", lambda: segments(folder) >= count or run.poll() is not None)
+
+
 @pytest.fixture
 def clip(folder: Path) -> Path:
     Movie(frames=[picture(n) for n in range(24)], sounds=("aac",)).write(folder / "in.mp4")
@@ -358,11 +375,7 @@ def test_killed_at_any_moment_the_same_command_resumes_to_the_same_file(clip: Pa
     chance, most, resumed = random.Random(0), 0, 0
     for _ in range(KILLS):
         run = start(clip)
-        goal = min(most + 1, 6)
-        wait_until(
-            "a segment or the end",
-            lambda goal=goal, run=run: segments(clip) >= goal or run.poll() is not None,
-        )
+        await_segments(clip, run, min(most + 1, 6))
         time.sleep(chance.uniform(0, 0.2))
         run.send_signal(signal.SIGKILL)
         run.wait()
