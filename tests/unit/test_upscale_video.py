@@ -16,13 +16,15 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from stvsr.cli import main
 from stvsr.inference.memory import needed, parse_size, tile_for
 from stvsr.inference.upscale import Upscaling
-from stvsr.models import BicubicLinear
+from stvsr.models import BicubicLinear, upscale_bicubic_linear
+from stvsr.video.coding import Coding, coding_of, from_rgb, make_frame, to_rgb
 from stvsr.video.images import read_image
 from tests.support.models import write_tiny_artifact
 from tests.support.movies import Movie, duration, frame_times, packets, picture, tags
@@ -103,6 +105,60 @@ def test_ten_bits_stay_ten_bits_and_444_stays_444(folder: Path) -> None:
             context = container.streams.video[0].codec_context
             assert context.name in (codec, f"lib{codec}", "libdav1d")
             assert context.pix_fmt == pix_fmt
+
+
+def write_coded(path: Path, rgb: NDArray[np.float32], coding: Coding) -> None:
+    """Three frames of a coding, lossless."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = rgb.shape[1:]
+        stream.pix_fmt = "yuv420p" if coding.bits == 8 else "yuv420p10le"
+        stream.codec_context.colorspace = coding.matrix
+        stream.codec_context.color_range = 2 if coding.is_full else 1
+        for number in range(3):
+            frame = make_frame(from_rgb(rgb, coding), stream.pix_fmt)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+@pytest.mark.parametrize("is_full", [False, True])
+@pytest.mark.parametrize("matrix", [1, 6, 9])
+def test_a_grey_ramp_and_colour_bars_have_no_tint_and_no_range_error(
+    folder: Path, matrix: int, is_full: bool, bits: int
+) -> None:
+    rgb = np.empty((3, 32, 64), np.float32)
+    rgb[:, :16] = np.linspace(0, 1, 64)
+    for at in range(8):
+        color = [0.75 * (at >> bit & 1) for bit in range(3)]
+        rgb[:, 16:, 8 * at : 8 * at + 8] = np.array(color)[:, None, None]
+    write_coded(folder / "in.mkv", rgb, Coding(bits=bits, matrix=matrix, is_full=is_full))
+    assert upscale("in.mkv", "out.mkv", "--crf", 2) == 0
+    with av.open("out.mkv") as container:
+        frame = next(container.decode(video=0))
+    coding = coding_of(frame, "h264")
+    assert (coding.bits, coding.matrix, coding.is_full) == (bits, matrix, is_full)
+    found = to_rgb(frame, coding)
+    with av.open("in.mkv") as container:
+        read = to_rgb(next(container.decode(video=0)), coding).clip(0, 1)
+    ideal, plain = enlarged(rgb), enlarged(read)  # without and with the input's own reduced chroma
+    ramp, bars, middles = np.s_[:, :56], np.s_[:, 72:], np.s_[:, 80:120, 16::32]
+    assert mean_difference(found[ramp], ideal[ramp]) <= 1
+    assert mean_difference(found[bars], plain[bars]) <= 1
+    assert mean_difference(found[middles], ideal[middles]) <= 1
+
+
+def enlarged(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+    """By the plain bicubic path."""
+    clip = torch.from_numpy(rgb)[None, None].repeat(1, 2, 1, 1, 1)
+    return np.asarray(upscale_bicubic_linear(clip)[0, 0].clamp(0, 1))
+
+
+def mean_difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Of the channel that differs most, in 8-bit levels."""
+    means = [image.reshape(3, -1).mean(axis=1) * 255 for image in (found, expected)]
+    return float(np.abs(means[0] - means[1]).max())
 
 
 def test_a_part_has_its_own_sound_and_begins_at_0(folder: Path) -> None:
