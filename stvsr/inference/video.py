@@ -42,7 +42,7 @@ from stvsr.video.encoding import (
     libraries,
 )
 from stvsr.video.images import PATTERN, is_pattern
-from stvsr.video.mux import TURNING, lineage_of, write_video
+from stvsr.video.mux import TURNING, check_streams, lineage_of, write_video
 from stvsr.video.reader import shown_name
 from stvsr.video.times import output_times, ticks, time_base
 
@@ -249,6 +249,8 @@ def _format(job: _Job, suffix: str) -> Format:
 def _render(job: _Job, form: Format, output: Path) -> str:
     times = ticks([*output_times(job.source.times, job.how.time), job.source.end], form.base)
     end = times.pop()
+    if job.source.reader is not None and not form.is_images:
+        check_streams(form, job.source.reader, job.source.turned)
     work = Work(output, _identity(job, form))
     total, length = len(times), job.request.segment
     if work.frames:

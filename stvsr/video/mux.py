@@ -133,16 +133,40 @@ def write_video(
     except av.FFmpegError as error:
         if isinstance(error, OSError) or error.errno in _DISK:
             raise OSError(error.errno, error.strerror, str(path)) from None
-        raise StvsrError(
-            f"{shown_name(path)}: the container refuses the streams ({error.strerror}); "
-            "choose another container, such as .mkv"
-        ) from None
+        raise _refused(shown_name(path), error) from None
     copied.left_out += _lost_metadata(path, source)
     return copied
 
 
 _DISK = frozenset({28, 27, 5, 30, 122})
 """ENOSPC, EFBIG, EIO, EROFS, EDQUOT."""
+
+
+def check_streams(form: Format, source: VideoReader, turned: Geometry | None) -> None:
+    """Write the header alone, so that what a container refuses is known before hours of work.
+
+    Raises:
+        StvsrError: it refuses the streams.
+    """
+    try:
+        with (
+            av.open(io.BytesIO(), "w", format=CONTAINERS[form.suffix]) as container,
+            source.opened() as (opened, stream),
+        ):
+            video = _add_video(container, form, turned)
+            _add_streams(container, source, opened, stream, form)
+            _copy_facts(stream, video, is_new=True)
+            _copy_metadata(container, opened, "", Span())
+            container.start_encoding()
+    except av.FFmpegError as error:
+        raise _refused(form.suffix, error) from None
+
+
+def _refused(what: str, error: av.FFmpegError) -> StvsrError:
+    return StvsrError(
+        f"{what}: the container refuses the streams ({error.strerror}); "
+        "choose another container, such as .mkv"
+    )
 
 
 def _add_streams(
@@ -160,6 +184,8 @@ def _add_streams(
         is_chapters = other.type == "data" and _codec(other) in _CHAPTER_TRACKS
         if other.index == video.index or (is_chapters and opened.chapters()):
             continue
+        if "timecode" in other.metadata and "timecode" in video.metadata and form.suffix in _TIMED:
+            continue  # the muxer makes this track of the video's metadata
         if isinstance(other, AttachmentStream) and is_matroska:
             name = other.name or f"attachment{other.index}"
             _attach(container, name, other.mimetype, other.data)
@@ -191,6 +217,9 @@ def _picture(source: VideoReader, index: int) -> bytes:
         packets = opened.demux(opened.streams[index])
         return next((bytes(packet) for packet in packets if packet.size), b"")
 
+
+_TIMED = (".mp4", ".m4v", ".mov")
+"""Suffixes of containers that have a track of time codes."""
 
 _CHAPTER_TRACKS = ("bin_data", "text", "")
 """What the track of text that holds the chapters of an MP4 is called."""
@@ -234,7 +263,7 @@ def _refusal(stream: Stream, form: Format) -> str:
     other = "; .mkv does" if form.suffix != ".mkv" else ""
     if stream.type == "video" and not _is_picture(stream):
         return "a second video stream is not copied"
-    if isinstance(stream, AttachmentStream):
+    if isinstance(stream, AttachmentStream) or (stream.type == "data" and not _codec(stream)):
         return f"{form.suffix} does not hold it{other}"
     try:
         with av.open(io.BytesIO(), "w", format=CONTAINERS[form.suffix]) as container:

@@ -61,6 +61,7 @@ class Movie:
     has_chapters: bool = False
     has_attachment: bool = False
     cover: str = ""
+    timecode: str = ""
 
     def write(self, path: Path) -> Path:
         """Write the file; its suffix names the container."""
@@ -93,6 +94,8 @@ class Movie:
         stream.height, stream.width = self.frames[0].shape[:2]
         stream.pix_fmt = self.pix_fmt
         stream.metadata["language"] = "deu"
+        if self.timecode:
+            stream.metadata["timecode"] = self.timecode
         if self.aspect:
             stream.codec_context.sample_aspect_ratio = self.aspect
         if self.matrix:

@@ -172,6 +172,14 @@ ROWS = [
     Row("attachments", ".mkv", Movie(has_attachment=True)),
     Row("cover picture first", ".mp4", Movie(cover="mjpeg"), copied=1),
     Row("cover picture first", ".mp4", Movie(cover="png"), ".mkv", copied=1),
+    Row("a track of time codes", ".mov", Movie(timecode="01:00:00:00", sounds=("pcm_s16le",))),
+    Row(
+        "a track of time codes to mkv",
+        ".mov",
+        Movie(timecode="01:00:00:00"),
+        ".mkv",
+        said=["left out: stream 1, data (eng): .mkv does not hold it"],
+    ),
     Row("a cut every five frames", ".mp4", Movie(frames=CUTS)),
     Row(
         "damaged packets",
