@@ -438,6 +438,103 @@ def _load_model(model: str) -> "tuple[StvsrModel, Card]":
     return load_artifact(Path(model))
 
 
+@verb("upscale")
+def upscale(
+    input_: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT", help="A video, a folder of numbered images, or FOLDER/f_%04d.png."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUTPUT", help="A .mp4, .mkv, .mov or .webm, a folder, or FOLDER/f_%04d.png."
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="models:/NAME@ALIAS, folder of a model, published checkpoint, or bicubic_linear."
+        ),
+    ] = "",
+    space: Annotated[int, typer.Option(help="Scale in height and width: 4, 2 or 1.")] = 4,
+    time: Annotated[int, typer.Option(help="Scale of the frame rate: 2 or 1.")] = 2,
+    start: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Begin here: seconds or H:MM:SS.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option(metavar="TIME", help="End here: seconds or H:MM:SS.")
+    ] = None,
+    rate: Annotated[
+        str | None, typer.Option(help="Frames per second of images; default: 25.")
+    ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(help="h264, h265, vp9, av1, png or png16; default: what plays everywhere."),
+    ] = None,
+    crf: Annotated[
+        int | None, typer.Option(help="Quality, lower is better; default: by the codec.")
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "float32", "bf16"],
+        typer.Option(help="Of the network; auto is bf16 on a GPU."),
+    ] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Device of the network.")
+    ] = "auto",
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="The most to use, such as 8GiB; the tile follows."),
+    ] = None,
+    preview: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Write a strip of N frames, before and after."),
+    ] = 0,
+    segment: Annotated[int, typer.Option(min=1, hidden=True)] = 60,
+) -> None:
+    """Upscale a video, or numbered images; given again, it resumes."""
+    from stvsr.inference.memory import parse_size
+    from stvsr.inference.video import VideoRequest, upscale_video
+    from stvsr.video.times import parse_rate, parse_time
+
+    request = VideoRequest(
+        input=input_,
+        output=output,
+        model=model,
+        space=space,
+        time=time,
+        start=None if start is None else parse_time(start, "--start"),
+        end=None if end is None else parse_time(end, "--end"),
+        codec=codec,
+        crf=crf,
+        precision=precision,
+        device=device,
+        memory=None if memory is None else parse_size(memory),
+        preview=preview,
+        rate=None if rate is None else parse_rate(rate),
+        segment=segment,
+    )
+    sys.stdout.write(upscale_video(request, _load_upscaler))
+
+
+def _load_upscaler(model: str) -> "tuple[StvsrModel, Card | None]":
+    """What `stvsr upscale --model` names; the baseline has no card."""
+    from stvsr.models import BicubicLinear
+    from stvsr.published import load_published
+
+    if not model:
+        raise StvsrError(
+            "--model: found none, and no network ships with this version yet; give "
+            "models:/NAME@ALIAS, the folder of a model, or bicubic_linear"
+        )
+    if model == "bicubic_linear":
+        return BicubicLinear(), None
+    if Path(model).is_file():
+        return load_published(Path(model))
+    return _load_model(model)
+
+
 @verb("table")
 def table(
     scores: Annotated[

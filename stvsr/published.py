@@ -5,6 +5,7 @@ alone or beside a training's state, in any floating type, with or without a wrap
 """
 
 import io
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from stvsr.artifact import Card, check_finite, load_artifact, save_artifact
 from stvsr.checkpoint_file import SAVE_ALONE, read_checkpoint, shown
 from stvsr.core.errors import CheckpointError
 from stvsr.core.files import write_bytes_whole
-from stvsr.models import MODELS, ModelConfig, ModelEntry, build_model
+from stvsr.models import MODELS, ModelConfig, ModelEntry, StvsrModel, build_model
 from stvsr.models.layers.naming import published_name
 
 LISTED = 10
@@ -88,6 +89,24 @@ def import_checkpoint(model: str, file: Path, out: Path) -> Card:
         stvsr_version=stvsr.__version__,
     )
     return save_artifact(out, network, card)
+
+
+def load_published(file: Path) -> tuple[StvsrModel, Card]:
+    """Open a published checkpoint of any model whose checkpoints are known.
+
+    Raises:
+        CheckpointError: it is missing, or no such checkpoint; the text has each model's reason.
+    """
+    reasons = []
+    for model in PUBLISHED:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                import_checkpoint(model, file, Path(folder) / model)
+            except CheckpointError as error:
+                reasons.append(str(error))
+                continue
+            return load_artifact(Path(folder) / model)
+    raise CheckpointError("; ".join(dict.fromkeys(reasons)))
 
 
 def export_checkpoint(model_folder: Path, file: Path) -> None:

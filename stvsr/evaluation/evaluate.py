@@ -10,6 +10,7 @@ from torch import nn
 
 from stvsr.artifact import load_artifact
 from stvsr.core.clip import ClipBatch, input_indices
+from stvsr.core.device import pick_device
 from stvsr.core.files import whole_folder
 from stvsr.core.progress import progress
 from stvsr.data.loading.loader import eval_clips
@@ -17,7 +18,7 @@ from stvsr.data.shards.read import ShardSet
 from stvsr.data.shards.storage import Address
 from stvsr.evaluation.config import EvaluateConfig
 from stvsr.evaluation.facts import model_facts
-from stvsr.evaluation.measures import ON_Y, measure_frames, output_to_uint8, pick_device
+from stvsr.evaluation.measures import ON_Y, measure_frames, output_to_uint8
 from stvsr.evaluation.pictures import Strips, cut_strips, labelled_png, strip_png
 from stvsr.evaluation.scores import (
     FrameScore,

@@ -1,11 +1,11 @@
-"""Measures of frames by name, and the device they are computed on: for every kind of scoring."""
+"""Measures of frames by name: for every kind of scoring."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from stvsr.core.errors import CheckpointError, InputError, ParamsError
+from stvsr.core.errors import CheckpointError, InputError
 from stvsr.metrics import psnr_rgb, psnr_y, ssim_rgb, ssim_y, to_uint8
 
 MEASURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -67,18 +67,3 @@ def measure_frames(
         {name: float(MEASURES[name](one[inner], truth[inner])) for name in names}
         for one, truth in zip(sr, hr, strict=True)
     ]
-
-
-def pick_device(wanted: str, key: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` means here.
-
-    Raises:
-        ParamsError: `cuda`, without a GPU; names `key`.
-    """
-    has_gpu = torch.cuda.is_available()
-    if wanted == "cuda" and not has_gpu:
-        raise ParamsError(
-            f"{key}: found 'cuda', and this machine has no GPU that torch can use; "
-            "allowed: auto or cpu; see `stvsr doctor`"
-        )
-    return torch.device("cuda" if has_gpu and wanted != "cpu" else "cpu")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from stvsr.artifact import Card
+from stvsr.core.device import pick_device
 from stvsr.core.errors import ParamsError
 from stvsr.data.shards.degrade import DegradationConfig
-from stvsr.evaluation.measures import pick_device
 from stvsr.evaluation.methods import Method, NetworkMethod, OutputsMethod
 from stvsr.evaluation.protocols import find_protocol
 from stvsr.evaluation.score import Scoring, score_set

@@ -57,7 +57,7 @@ def upscale_in_tiles(
     space: int,
     start: int,
     stop: int,
-) -> Tensor:
+) -> list[Tensor]:
     """Apply a network tile by tile, and reduce its output where less than its scale is wanted.
 
     Args:
@@ -70,18 +70,19 @@ def upscale_in_tiles(
         stop: output frame after the last one that is wanted.
 
     Returns:
-        (stop - start, 3, space * H, space * W), float32 in [0, 1].
+        (3, space * H, space * W) for each, float32 in [0, 1]; each has memory of its own.
     """
     height, width = lr_clip.shape[-2:]
-    shape = (stop - start, 3, space * height, space * width)
-    sr_clip = lr_clip.new_empty(shape, dtype=torch.float32)
+    shape = (3, space * height, space * width)
+    sr_frames = [lr_clip.new_empty(shape, dtype=torch.float32) for _ in range(start, stop)]
     for rows in spans(height, tile, overlap):
         for columns in spans(width, tile, overlap):
             part = lr_clip[None, ..., rows.start : rows.stop, columns.start : columns.stop]
             output = reduce(network(part)[0, start:stop].float(), space).clamp(0, 1)
-            target = sr_clip[..., _kept(rows, space), _kept(columns, space)]
-            target.copy_(output[..., _in_tile(rows, space), _in_tile(columns, space)])
-    return sr_clip
+            kept = output[..., _in_tile(rows, space), _in_tile(columns, space)]
+            for sr_frame, frame in zip(sr_frames, kept, strict=True):
+                sr_frame[:, _kept(rows, space), _kept(columns, space)] = frame
+    return sr_frames
 
 
 def reduce(frames: Tensor, space: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, groupby, repeat
+from itertools import groupby, repeat
 from operator import itemgetter
 
 import torch
@@ -107,7 +107,8 @@ def _upscale_scene(
         else:
             output = _run(network, window, how)
         place += sum(counts)
-        yield from chain.from_iterable(map(repeat, output, counts))
+        while output:  # a frame's memory is free when it was taken
+            yield from repeat(output.pop(0), counts.pop(0))
 
 
 def _counts(window: Window[Shown], time: int) -> list[int]:
@@ -124,7 +125,7 @@ def _run(network: StvsrModel, window: Window[Shown], how: Upscaling) -> list[Ten
     lr_frames = [shown.frame for shown in window.frames]
     lr_frames += lr_frames * (len(lr_frames) == 1)  # a network takes two frames at least
     device = next(network.parameters(), lr_frames[0]).device
-    sr_clip = upscale_in_tiles(
+    sr_frames = upscale_in_tiles(
         network,
         torch.stack(lr_frames).float().to(device),
         tile=how.tile,
@@ -132,8 +133,8 @@ def _run(network: StvsrModel, window: Window[Shown], how: Upscaling) -> list[Ten
         space=how.space,
         start=window.start,
         stop=window.stop,
-    ).to(lr_frames[0].device)
-    output = list(sr_clip)
+    )
+    output = [frame.to(lr_frames[0].device) for frame in sr_frames]
     if how.space == 1:
         for at in range(window.start + window.start % 2, window.stop, 2):
             output[at - window.start] = lr_frames[at // 2].float().clamp(0, 1)

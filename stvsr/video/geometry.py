@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 UInt8Image = NDArray[np.uint8]
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,23 @@ class Geometry:
         return size[::-1] if self.transposed else size
 
     @property
+    def upright_aspect(self) -> Fraction:
+        """Width of a pixel of the upright frame over its height."""
+        return 1 / self.aspect if self.transposed else self.aspect
+
+    @property
+    def is_turned(self) -> bool:
+        """True if the stored frame is shown turned or mirrored."""
+        return self.transposed or self.flip_rows or self.flip_columns
+
+    @property
     def square_size(self) -> tuple[float, float]:
         """Width and height of the upright frame in square pixels, no more of them than stored."""
         width, height = self.shape
-        aspect = float(1 / self.aspect if self.transposed else self.aspect)
+        aspect = float(self.upright_aspect)
         return (width, height / aspect) if aspect > 1 else (width * aspect, height)
 
-    def upright(self, image: UInt8Image) -> UInt8Image:
+    def upright(self, image: NDArray[Pixel]) -> NDArray[Pixel]:
         """Turn a stored frame (H, W, 3) the way it is shown; pixels keep their aspect."""
         if self.transposed:
             image = image.transpose(1, 0, 2)
@@ -65,3 +77,8 @@ def with_display_matrix(geometry: Geometry, matrix: bytes) -> Geometry | None:
     else:
         return None
     return Geometry(geometry.width, geometry.height, geometry.aspect, *turned)
+
+
+def upright(rgb: NDArray[Pixel], geometry: Geometry) -> NDArray[Pixel]:
+    """`Geometry.upright` for a frame (3, H, W)."""
+    return np.ascontiguousarray(geometry.upright(rgb.transpose(1, 2, 0)).transpose(2, 0, 1))

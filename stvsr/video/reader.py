@@ -11,7 +11,7 @@ playlist or image pattern makes the reader open another file or an address.
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -101,7 +101,7 @@ class VideoReader:
             VideoError: it is no regular file, no video, or holds no video stream.
         """
         self.path = path
-        with self._opened() as (container, stream):
+        with self.opened() as (container, stream):
             seconds = (container.duration or 0) / av.time_base
             rate = float(stream.average_rate or DEFAULT_RATE)
             expected = stream.frames or round(seconds * rate)
@@ -131,21 +131,29 @@ class VideoReader:
                 yield at, frame
         scan.finish()
 
-    def frames(self, scanned: "Scan", stop: int) -> Iterator[Frame]:
-        """Decode again; yield the frames before number `stop` that have nothing wrong with them."""
+    def frames(
+        self, scanned: "Scan", stop: int, *, faults: Set[str] = frozenset({""})
+    ) -> Iterator[Frame]:
+        """Decode again; yield the frames before number `stop` that have nothing wrong with them.
+
+        Args:
+            scanned: what the first pass has found.
+            stop: number after that of the last frame that is wanted.
+            faults: faults with which a frame is wanted; "" stands for none.
+        """
         stop = min(stop, len(scanned.frames))
         threads: _Threads = "AUTO" if scanned.is_clean else "NONE"
         for number, decoded in enumerate(self._decoded(Scan(), threads)):
             if number >= stop:
                 return
             found = scanned.frames[number]
-            if not found.fault and found.geometry is not None:
+            if found.fault in faults and found.geometry is not None:
                 yield Frame(number, decoded, found.geometry)
 
     def _decoded(self, scan: "Scan", threads: _Threads = "NONE") -> Iterator[av.VideoFrame]:
         """Decode all packets; a file that breaks off ends it, and `scan.damage` has the reason."""
         try:
-            with self._opened() as (container, stream):
+            with self.opened() as (container, stream):
                 # With threads, an error is reported with another packet than its own.
                 stream.thread_type = threads
                 for packet in container.demux(stream):
@@ -156,7 +164,12 @@ class VideoReader:
             scan.damage = _reason(error)
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+    def opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+        """The container and its video stream.
+
+        Raises:
+            VideoError: the file cannot be opened as a video.
+        """
         with open_regular(self.path) as file:
             try:
                 container = av.open(
@@ -200,6 +213,7 @@ class _Found(NamedTuple):
     pts: int | None
     geometry: Geometry | None
     fault: str
+    duration: int
 
 
 class Scan:
@@ -210,9 +224,16 @@ class Scan:
         damage: why the file ends early; "" where it does not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fault_of: Callable[[av.VideoFrame], str] = color_fault) -> None:
+        """Begin a pass.
+
+        Args:
+            fault_of: names what is wrong with the color of a frame; "" where it can be used. It is
+                called once for each frame, in their order.
+        """
         self.frames: list[ScannedFrame] = []
         self.damage = ""
+        self._fault_of = fault_of
         self._packets: list[tuple[Stamp | None, bool]] = []  # (stamp, is a key frame) as stored
         self._damaged: set[int] = set()  # numbers of damaged packets
         self._clock = _Clock()
@@ -229,6 +250,16 @@ class Scan:
     def is_clean(self) -> bool:
         """True if nothing is damaged."""
         return not (self._damaged or self.damage)
+
+    @property
+    def damage_times(self) -> list[Fraction]:
+        """When the packets are shown that cannot be decoded, in seconds on the stream's clock."""
+        stamps = [self._packets[at][0] for at in self._damaged if at < len(self._packets)]
+        return sorted(stamp[1] * self._base for stamp in stamps if stamp is not None)
+
+    def duration(self, number: int) -> Fraction:
+        """How long a frame is shown by its own account, in seconds; 0 where it does not say."""
+        return self._found[number].duration * self._base
 
     def is_new(self, number: int) -> bool:
         """True if a frame has no fault of its own and does not repeat the one before it."""
@@ -254,16 +285,16 @@ class Scan:
             self._marked.append(len(self._found))
         if frame.key_frame:
             self._keys.add(frame.pts)
-        geometry = _geometry(frame, self._aspect)
+        geometry = geometry_of(frame, self._aspect)
         if geometry != self._geometry:
             self._geometry = geometry  # one object for all frames that are alike
-        fault = _fault(frame, geometry)
+        fault = self._fault(frame, geometry)
         try:
             self._changes.add(luma(frame))
         except (OSError, ValueError):
             self._changes.add(np.zeros((1, 1), np.uint8))
             fault = fault or f"pixel format {frame.format.name}: convert it to yuv420p first"
-        self._found.append(_Found(frame.pts, self._geometry, fault))
+        self._found.append(_Found(frame.pts, self._geometry, fault, int(frame.duration or 0)))
 
     def finish(self) -> None:
         """Date the frames, and mark what was predicted from damage and what is repeated."""
@@ -284,6 +315,12 @@ class Scan:
             elif not fault and self._changes.is_repeat(at):
                 fault = REPEATED
             self.frames.append(ScannedFrame(time, self._found[at].geometry, fault))
+
+    def _fault(self, frame: av.VideoFrame, geometry: Geometry | None) -> str:
+        color = self._fault_of(frame)
+        if geometry is None:
+            return TURNED
+        return color or (INTERLACED if frame.interlaced_frame else "")
 
     def _take_note(self, packet: "av.Packet[VideoStream]", number: int) -> None:
         stream = packet.stream
@@ -364,14 +401,6 @@ class Scan:
         return keys[-1] if keys else 0
 
 
-def _fault(frame: av.VideoFrame, geometry: Geometry | None) -> str:
-    if geometry is None:
-        return TURNED
-    if fault := color_fault(frame):
-        return fault
-    return INTERLACED if frame.interlaced_frame else ""
-
-
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading, without waiting for a fifo or reading a device.
 
@@ -422,7 +451,13 @@ def _aspect(stream: VideoStream) -> Fraction:
     return Fraction(ratio) if ratio else Fraction(1)
 
 
-def _geometry(frame: av.VideoFrame, aspect: Fraction) -> Geometry | None:
+def geometry_of(frame: av.VideoFrame, aspect: Fraction) -> Geometry | None:
+    """How a frame is shown; None where it is turned by an angle that is no multiple of 90 degrees.
+
+    Args:
+        frame: as it was decoded.
+        aspect: width of a stored pixel over its height.
+    """
     geometry = Geometry(frame.width, frame.height, aspect)
     side_data = cast(SideDataContainer, frame.side_data)  # PyAV's stub has another type
     matrices = [item for item in side_data if item.type == SideDataType.DISPLAYMATRIX]

@@ -11,7 +11,13 @@ from stvsr.artifact import load_artifact
 from stvsr.cli import main
 from stvsr.core.errors import CheckpointError
 from stvsr.models import build_model
-from stvsr.published import PUBLISHED, export_checkpoint, import_checkpoint, published_weights
+from stvsr.published import (
+    PUBLISHED,
+    export_checkpoint,
+    import_checkpoint,
+    load_published,
+    published_weights,
+)
 
 
 def write_checkpoint(path: Path, model: str = "stdan", prefix: str = "") -> dict[str, Tensor]:
@@ -35,6 +41,19 @@ def test_a_published_checkpoint_goes_in_and_out_without_loss(
     exported = torch.load(tmp_path / "out.pth", weights_only=True)
     assert list(exported) == list(weights)
     assert all(torch.equal(exported[name], tensor) for name, tensor in weights.items())
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_a_checkpoint_is_opened_without_naming_its_model(model: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "in.pth", model)
+    assert load_published(tmp_path / "in.pth")[1].model.name == model
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "in.pth").write_bytes(b"hello")
+    with pytest.raises(CheckpointError, match="no checkpoint of plain tensors") as refusal:
+        load_published(tmp_path / "in.pth")
+    assert "\n" not in str(refusal.value)
 
 
 def test_an_imported_checkpoint_is_a_model_artifact(tmp_path: Path) -> None:
