@@ -5,8 +5,8 @@
 A training step of STDAN: ours (float32, bf16, with and without torch.compile) and the
 straightforward float32 version, which takes one clip at a time. Each kernel's bytes and operations
 over its time, against a measured copy and a measured matrix product. Frames that the networks
-upscale in a second. A row that fails says so, and the others follow; the compiled ones come last, since
-a compilation takes minutes. `--device cpu` runs the same code on a tiny scale, to try it:
+upscale in a second. A row that fails says so, and the others follow; the compiled ones come last,
+since a compilation takes minutes. `--device cpu` runs the same code on a tiny scale, to try it:
 
     python -m benchmarks.models_gpu --device cpu --clips 1 --size 8 --frames 16x16 --seconds 0.01
 """
