@@ -69,8 +69,8 @@ class FlatGradients:
         """
         self._vector[-4] = loss
         self._vector[-3] = offset / self._world_size
-        self._vector[-2] = float(replaced)
-        self._vector[-1] = float(stop)
+        self._vector[-2].fill_(replaced)  # an assignment of a Python number waits for the GPU
+        self._vector[-1].fill_(stop)
         if self._world_size > 1:
             torch.distributed.all_reduce(self._vector)
         norm = torch.linalg.vector_norm(self._gradients)
