@@ -302,6 +302,7 @@ def _copy_metadata(
             container.metadata[key] = value
     own = next((v for k, v in opened.metadata.items() if k.lower() == "comment"), "")
     container.metadata["comment"] = "; ".join(filter(None, (own, comment)))
+    container.set_chapters(_chapters(opened, span))
 
 
 def _chapters(opened: InputContainer, span: Span) -> list[Any]:

@@ -218,6 +218,29 @@ def packets(path: Path) -> list[tuple[str, list[str]]]:
         return [(kinds[index], found[index]) for index in sorted(found)]
 
 
+def beside(path: Path) -> dict[str, object]:
+    """Title, chapters, attachments, and the video's language."""
+    with av.open(path) as container:
+        attached = [stream for stream in container.streams if stream.type == "attachment"]
+        return {
+            "title": container.metadata.get("title"),
+            "chapters": [
+                (
+                    round(float(chapter["start"] * chapter["time_base"]), 3),
+                    round(float(chapter["end"] * chapter["time_base"]), 3),
+                    chapter["metadata"].get("title"),
+                )
+                for chapter in container.chapters()
+            ],
+            "attachments": [
+                (stream.name, bytes(stream.data))
+                for stream in attached
+                if not str(stream.name).startswith("cover.")
+            ],
+            "language": _video(container).metadata.get("language", "und"),
+        }
+
+
 def _video(container) -> Any:
     return next(
         stream

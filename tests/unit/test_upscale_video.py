@@ -27,7 +27,7 @@ from stvsr.models import BicubicLinear, upscale_bicubic_linear
 from stvsr.video.coding import Coding, coding_of, from_rgb, make_frame, to_rgb
 from stvsr.video.images import read_image
 from tests.support.models import write_tiny_artifact
-from tests.support.movies import Movie, duration, frame_times, packets, picture, tags
+from tests.support.movies import Movie, beside, duration, frame_times, packets, picture, tags
 from tests.support.waiting import wait_until
 
 BASELINE = ("--model", "bicubic_linear")
@@ -170,6 +170,13 @@ def test_a_part_has_its_own_sound_and_begins_at_0(folder: Path) -> None:
     (_, part), (_, whole) = packets(folder / "out.mp4")[0], packets(folder / "in.mp4")[0]
     assert 0 < len(part) < len(whole)
     assert "".join(part) in "".join(whole)
+
+
+def test_the_chapters_of_a_part_begin_and_end_with_it(folder: Path) -> None:
+    Movie(frames=[picture(n) for n in range(10)], has_chapters=True).write(folder / "in.mp4")
+    assert upscale("in.mp4", "out.mkv", "--start", "0.08", "--end", "0.2") == 0
+    chapters = [(0.0, 0.02, "Chapter 1"), (0.02, 0.12, "Chapter 2")]
+    assert beside(folder / "out.mkv")["chapters"] == chapters
 
 
 def test_a_static_clip_stays_static_and_a_cut_is_not_blended(folder: Path) -> None:
