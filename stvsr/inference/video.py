@@ -24,7 +24,13 @@ import stvsr
 from stvsr.artifact import Card
 from stvsr.core.device import pick_device
 from stvsr.core.errors import InputError, StvsrError
-from stvsr.core.files import only_writer, whole_folder, write_bytes_whole
+from stvsr.core.files import (
+    is_side_file,
+    only_writer,
+    open_regular,
+    whole_folder,
+    write_bytes_whole,
+)
 from stvsr.core.progress import progress
 from stvsr.inference.memory import tile_for
 from stvsr.inference.sources import Source, open_source
@@ -41,7 +47,7 @@ from stvsr.video.encoding import (
     choose_format,
     libraries,
 )
-from stvsr.video.images import PATTERN, is_pattern
+from stvsr.video.images import is_pattern, names_of, numbered_name, with_comment
 from stvsr.video.mux import TURNING, check_streams, lineage_of, write_video
 from stvsr.video.reader import shown_name
 from stvsr.video.times import output_times, ticks, time_base
@@ -59,6 +65,9 @@ NUMBERED = "%06d.png"
 
 STRIP = (960, 540)
 """Width and height at most of a picture in a preview; larger ones show their middle."""
+
+STRIP_MARK = b"tEXtComment\0stvsr "
+"""Bytes near the beginning of a preview, by which it is told from other pictures."""
 
 Loader = Callable[[str], tuple[StvsrModel, Card | None]]
 """Loads the model that a request names, on the CPU; without a card, it has no weights."""
@@ -206,18 +215,67 @@ def _folder(output: Path) -> Path:
     return output.parent if is_pattern(output.name) else output
 
 
+def _image_names(output: Path) -> str:
+    """The pattern of the images' names."""
+    return output.name if is_pattern(output.name) else NUMBERED
+
+
+def _strip_path(output: Path) -> Path:
+    """Where a preview is written."""
+    if not output.name:
+        raise InputError(f"OUTPUT: found {output}; expected a name, such as strip.png")
+    return output.with_suffix(IMAGES)
+
+
 def _refuse_output(request: VideoRequest, suffix: str) -> None:
-    """Refuse an output that is the input, or a file of somebody else's."""
+    """Refuse an output that is the input, or that would replace what stvsr did not write."""
     output = request.output
     if output.exists() and Path(request.input).exists() and output.samefile(request.input):
         raise InputError(f"OUTPUT: found {shown_name(output)}, which is INPUT; name another")
-    if request.preview or suffix == IMAGES or not output.exists():
+    if request.preview:
+        strip = _strip_path(output)
+        is_ours = not strip.exists() or _is_our_strip(strip)
+    elif suffix == IMAGES:
+        _refuse_folder(request)
         return
-    if "stvsr " not in lineage_of(output):
+    else:
+        strip = output
+        is_ours = not output.exists() or "stvsr " in lineage_of(output)
+    if not is_ours:
         raise InputError(
-            f"OUTPUT: found {shown_name(output)}, which stvsr did not write and which would be "
+            f"OUTPUT: found {shown_name(strip)}, which stvsr did not write and which would be "
             "lost; name another, or move that away"
         )
+
+
+def _refuse_folder(request: VideoRequest) -> None:
+    """Refuse a folder of images that holds the input, the current folder, or other files."""
+    folder, given = _folder(request.output), Path(request.input)
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"OUTPUT: found {shown_name(request.output)}, whose folder is the current one or above "
+            "it, and would be replaced; name a new folder"
+        )
+    if not folder.is_dir():
+        return
+    if (given if given.is_dir() else given.parent).resolve() == folder.resolve():
+        raise InputError(
+            f"OUTPUT: found {shown_name(folder)}, which holds INPUT and would be replaced; "
+            "name another"
+        )
+    names = names_of(_image_names(request.output))
+    for file in sorted(folder.iterdir()):
+        is_known = file.name == IMAGES_RECORD or is_side_file(file.name)
+        if not is_known and not names.fullmatch(file.name):
+            raise InputError(
+                f"OUTPUT: found {shown_name(file)}, which would be lost; name a folder that does "
+                "not exist yet, or move that away"
+            )
+
+
+def _is_our_strip(path: Path) -> bool:
+    with open_regular(path) as file:
+        return STRIP_MARK in file.read(4096)
 
 
 def _format(job: _Job, suffix: str) -> Format:
@@ -340,22 +398,20 @@ def _write_container(
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    _refuse_output(job.request, form.suffix)  # hours have passed
     partial.replace(output)
 
 
 def _write_images(job: _Job, work: Work, output: Path) -> None:
     """Write the folder of images, with their times in its record."""
-    given = job.request.output.name
-    name = given if is_pattern(given) else NUMBERED
+    names = _image_names(job.request.output)
     times = output_times(job.source.times, job.how.time)
     record = {"comment": job.comment, "seconds": [float(time) for time in times]}
     if job.source.reader is not None:
         logger.info("%s: images hold no sound and no times", shown_name(output))
     with whole_folder(output) as folder:
         for number, coded in enumerate(work.packets(), start=1):
-            digits = PATTERN.search(name)
-            width = int((digits and digits["digits"]) or 0)
-            (folder / PATTERN.sub(f"{number:0{width}d}", name, count=1)).write_bytes(coded.data)
+            (folder / numbered_name(names, number)).write_bytes(coded.data)
         (folder / IMAGES_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -404,8 +460,8 @@ def _write_preview(job: _Job) -> str:
     )
     encoder = Encoder(form)
     coded = [*encoder.encode(_plane(strip), 0), *encoder.finish()]
-    path = job.request.output.with_suffix(IMAGES)
-    write_bytes_whole(path, coded[0].data)
+    path = _strip_path(job.request.output)
+    write_bytes_whole(path, with_comment(coded[0].data, job.comment))
     return f"{shown_name(path)}: {len(rows)} frames, cubic enlargement left, {job.lineage} right\n"
 
 

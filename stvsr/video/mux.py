@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from stvsr.core.errors import StvsrError
 from stvsr.video.encoding import CODECS, CONTAINERS, Coded, Format, configure, encoder_options
 from stvsr.video.geometry import Geometry
-from stvsr.video.reader import VideoReader, shown_name
+from stvsr.video.reader import VideoError, VideoReader, shown_name
 
 TURNING = frozenset({"mp4", "mov"})
 """Containers that hold a display matrix; elsewhere frames are turned upright."""
@@ -111,7 +111,9 @@ def write_video(
     if kind in TURNING:
         options["movflags"] = "+faststart"
     try:
-        with av.open(path, "w", format=kind, container_options=options) as container:
+        # Absolute: a relative name such as "Alien:.mp4" would be taken for an address.
+        target = path.absolute()
+        with av.open(target, "w", format=kind, container_options=options) as container:
             if source is None:
                 container.metadata["comment"] = comment
                 video = _add_video(container, form, turned)
@@ -400,7 +402,7 @@ def _timed(
 
 def _lost_metadata(path: Path, source: VideoReader) -> list[str]:
     """Keys of the input's metadata that the output does not have."""
-    with source.opened() as (opened, _), av.open(str(path)) as written:
+    with source.opened() as (opened, _), av.open(path.absolute()) as written:
         here = {key.lower() for key in written.metadata}
         lost = [
             key
@@ -411,9 +413,9 @@ def _lost_metadata(path: Path, source: VideoReader) -> list[str]:
 
 
 def lineage_of(path: Path) -> str:
-    """The comment in a file's metadata; "" where it has none or is no media file."""
+    """The comment in a file's metadata; "" where it has none or is no video."""
     try:
-        with av.open(str(path)) as container:
+        with VideoReader(path).opened() as (container, _):
             return next((v for k, v in container.metadata.items() if k.lower() == "comment"), "")
-    except (av.FFmpegError, OSError, ValueError):
+    except VideoError:
         return ""

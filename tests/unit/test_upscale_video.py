@@ -341,6 +341,71 @@ def test_files_of_others_are_not_overwritten(
     assert upscale("in.mp4", "out.mp4") == 0
 
 
+def test_a_folder_is_replaced_only_where_nothing_else_is_lost(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Movie().write(folder / "in.mp4")
+    for _ in range(2):
+        assert upscale("in.mp4", "out/a_%04d.png", "--space", 1) == 0
+    capsys.readouterr()
+    for given, output, text in [
+        ("in.mp4", "out/b_%04d.png", "found out/a_0001.png, which would be lost"),
+        ("in.mp4", "out", "found out/a_0001.png, which would be lost"),
+        ("out", "out/a_%04d.png", "which holds INPUT"),
+        ("out/a_%04d.png", "out", "which holds INPUT"),
+        ("in.mp4", "f_%04d.png", "is the current one"),
+        ("in.mp4", ".", "is the current one"),
+    ]:
+        assert upscale(given, output, "--space", 1) == 1
+        assert text in only_line(capsys)
+    shutil.copy("in.mp4", "out/clip.mp4")
+    assert upscale("in.mp4", "out/a_%04d.png", "--space", 1) == 1
+    assert "found out/clip.mp4, which would be lost" in only_line(capsys)
+    (folder / "empty").mkdir()
+    monkeypatch.chdir(folder / "empty")
+    assert upscale("../in.mp4", "f_%04d.png") == 1
+    assert "is the current one" in only_line(capsys)
+
+
+def test_a_preview_replaces_a_preview_and_no_other_picture(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Movie().write(folder / "in.mp4")
+    (folder / "photo.png").write_bytes(b"mine")
+    assert upscale("in.mp4", "photo.mp4", "--preview", 1) == 1
+    assert "photo.png, which stvsr did not write" in only_line(capsys)
+    assert upscale("in.mp4", ".", "--preview", 1) == 1
+    assert "expected a name" in only_line(capsys)
+    assert upscale("in.mp4", "strip.png", "--preview", 1) == 0
+    assert upscale("in.mp4", "strip.png", "--preview", 1) == 0
+    assert Image.open("strip.png").text["Comment"].startswith("stvsr ")
+
+
+def test_a_pipe_in_the_place_of_the_output_is_not_waited_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Movie().write(folder / "in.mp4")
+    os.mkfifo(folder / "out.mp4")
+    assert upscale("in.mp4", "out.mp4") == 1
+    assert "which stvsr did not write" in only_line(capsys)
+
+
+def test_a_name_with_a_colon_is_a_file(folder: Path) -> None:
+    Movie().write(folder / "in.mp4")
+    assert upscale("in.mp4", "Alien:.mp4") == 0
+    assert len(frame_times((folder / "Alien:.mp4").absolute())) == 11
+
+
+def test_the_number_of_an_image_stands_where_the_pattern_says(folder: Path) -> None:
+    (folder / "in").mkdir()
+    for number in (2, 10, 9, 3, 8, 7, 6, 5, 4):
+        name = f"in/f_{number}_v2.png"
+        Image.fromarray(np.full((8, 8, 3), 20 * number, np.uint8)).save(name)
+    assert upscale("in/f_%d_v2.png", "out", "--time", 1) == 0
+    levels = [np.asarray(Image.open(path)).max() for path in sorted(Path("out").glob("*.png"))]
+    assert levels == [20 * number for number in range(2, 11)]
+
+
 def test_a_model_is_required_until_one_ships(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
