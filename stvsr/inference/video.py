@@ -31,6 +31,7 @@ from stvsr.core.files import (
     whole_folder,
     write_bytes_whole,
 )
+from stvsr.core.fingerprint import code_fingerprint
 from stvsr.core.progress import progress
 from stvsr.inference.memory import tile_for
 from stvsr.inference.sources import Source, open_source
@@ -121,6 +122,7 @@ class _Job:
     network: StvsrModel
     lineage: str
     weights: str
+    device: str
     how: Upscaling
     began: float
 
@@ -168,7 +170,9 @@ def upscale_video(request: VideoRequest, load: Loader) -> str:
     is_bf16 = request.precision == "bf16" or (request.precision == "auto" and device.type == "cuda")
     network.to(device, torch.bfloat16 if is_bf16 else torch.float32)
     weights = f"{card.weights_sha256 if card else request.model} {'bf16' if is_bf16 else 'float32'}"
-    job = _Job(request, source, network, lineage(card, request.model), weights, how, began)
+    job = _Job(
+        request, source, network, lineage(card, request.model), weights, device.type, how, began
+    )
     if request.preview:
         return _write_preview(job)
     form = _format(job, suffix)
@@ -307,21 +311,26 @@ def _format(job: _Job, suffix: str) -> Format:
 def _render(job: _Job, form: Format, output: Path) -> str:
     times = ticks([*output_times(job.source.times, job.how.time), job.source.end], form.base)
     end = times.pop()
-    if job.source.reader is not None and not form.is_images:
-        check_streams(form, job.source.reader, job.source.turned)
     work = Work(output, _identity(job, form))
     total, length = len(times), job.request.segment
     if work.frames:
         logger.info("%s: resumes after %d of %d frames", shown_name(output), work.frames, total)
     try:
+        if job.source.reader is not None and not form.is_images:
+            check_streams(form, job.source.reader, job.source.turned)
         _render_segments(job, form, work, times, length)
+        if job.source.state() != job.source.opened:
+            raise InputError(
+                f"{job.source.name}: it changed while it was read; let nothing change it, and run "
+                "the same command again"
+            )
         if form.is_images:
             _write_images(job, work, output)
         else:
             _write_container(job, form, work, output, times, end)
     except StvsrError:
         if not work.records:
-            work.clear()  # there is nothing to resume
+            work.clear_own()  # there is nothing to resume
         raise
     work.clear()
     return _last_line(job, form, total)
@@ -330,12 +339,14 @@ def _render(job: _Job, form: Format, output: Path) -> str:
 def _identity(job: _Job, form: Format) -> dict[str, object]:
     """All that decides the bytes of the segments."""
     return {
-        "input": job.source.state,
+        "input": job.source.opened,
         "times": [str(job.source.times[0]), str(job.source.end), len(job.source.times)],
         "how": asdict(job.how),
         "format": asdict(form),
         "weights": job.weights,
+        "device": job.device,
         "segment": job.request.segment,
+        "code": code_fingerprint([__name__]),
         "versions": [stvsr.__version__, torch.__version__, libraries()],
     }
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,10 +21,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stvsr.cli import main
+from stvsr.core.errors import StvsrError
+from stvsr.inference import video
 from stvsr.inference.memory import needed, parse_size, tile_for
 from stvsr.inference.upscale import Upscaling
 from stvsr.models import BicubicLinear, upscale_bicubic_linear
 from stvsr.video.coding import Coding, coding_of, from_rgb, make_frame, to_rgb
+from stvsr.video.encoding import Coded
 from stvsr.video.images import read_image
 from tests.support.models import write_tiny_artifact
 from tests.support.movies import Movie, beside, duration, frame_times, packets, picture, tags
@@ -578,3 +581,40 @@ def test_other_options_do_not_take_up_the_segments(clip: Path) -> None:
     _, errors = run.communicate()
     assert run.returncode == 0
     assert "resumes" not in errors
+
+
+def test_a_refused_command_leaves_the_segments_of_another(
+    clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(clip)
+    wait_until("a segment", lambda: segments(clip) >= 1)
+    run.kill()
+    run.wait()
+    before = segments(clip)
+
+    def refuse(form: object) -> None:
+        raise StvsrError("refused")
+
+    monkeypatch.setattr(video, "Encoder", refuse)
+    assert main(["upscale", "in.mp4", "out.mp4", "--model", "model", "--crf", "30"]) == 1
+    assert only_line(capsys) == "refused"
+    assert segments(clip) == before
+    assert upscale("in.mp4", "other.mp4") == 1
+    assert not (clip / ".other.mp4.stvsr").exists()
+
+
+def test_an_input_that_changes_while_it_is_read_makes_no_output(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Movie().write(folder / "in.mp4")
+    finish = video.Encoder.finish
+
+    def change(encoder: video.Encoder) -> Iterator[Coded]:
+        with (folder / "in.mp4").open("ab") as file:
+            file.write(b"more")
+        return finish(encoder)
+
+    monkeypatch.setattr(video.Encoder, "finish", change)
+    assert upscale("in.mp4", "out.mp4") == 1
+    assert "it changed while it was read" in only_line(capsys)
+    assert not (folder / "out.mp4").exists()
