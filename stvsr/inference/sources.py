@@ -213,7 +213,7 @@ def _open_video(
         notes=[*filter(None, [reader.choice, *part.notes]), *_coding_notes(coding)],
         turned=geometry if is_kept else None,
         reader=reader,
-        span=Span(begin, first.time if is_part else None, part.end if is_part else None),
+        span=Span(begin, None if start is None else first.time, part.end if is_part else None),
     )
 
 

@@ -99,7 +99,7 @@ def _upscale_scene(
 ) -> Iterator[Tensor]:
     """The output frames of one scene."""
     place = 0
-    shown = without_repeats(frames)
+    shown = without_repeats(frames, exactly=how.space == 1)  # which leaves frames as they are
     for window in windows(shown, how.window, how.window_overlap):
         counts = _counts(window, how.time)
         if place + sum(counts) < skip:

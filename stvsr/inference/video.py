@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -448,10 +449,17 @@ def _number(rate: Fraction) -> str:
 def _write_preview(job: _Job) -> str:
     """Write a strip: a row for each input frame, its cubic enlargement left, the output right."""
     count = job.request.preview
-    inputs = list(islice(job.frames(), count + job.how.window))
-    outputs = islice(upscale(inputs, job.network, job.how), 0, None, job.how.time)
+    waiting: deque[Tensor] = deque()
+
+    def inputs() -> Iterator[Tensor]:
+        for frame in islice(job.frames(), count + job.how.window):
+            waiting.append(frame)
+            yield frame
+
     rows = []
-    for before, after in zip(inputs[:count], outputs, strict=False):
+    outputs = islice(upscale(inputs(), job.network, job.how), 0, None, job.how.time)
+    for after in islice(outputs, count):
+        before = waiting.popleft()
         size = list(after.shape[-2:])
         enlarged = F.interpolate(before[None].float(), size, mode="bicubic")[0].clamp(0, 1)
         pair = [_middle(frame.cpu()) for frame in (enlarged, after)]

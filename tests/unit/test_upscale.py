@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -134,6 +135,20 @@ def test_a_repeated_frame_stays_repeated(network: StvsrModel) -> None:
     output = list(upscale([a, b, noisy, b, c], network))
     expected = [0, 1, 2, 2, 2, 2, 2, 3, 4]
     assert all(frame.equal(plain[at]) for frame, at in zip(output, expected, strict=True))
+
+
+def test_a_bright_point_that_moves_is_no_repeat() -> None:
+    frames = [torch.full((3, 32, 32), 0.2) for _ in range(3)]
+    for number, frame in enumerate(frames):
+        frame[:, 9, 9 + number] = 0.32  # the mean of its block differs by 0.24 levels
+    output = list(upscale(frames, BicubicLinear(), SMALL))
+    assert not torch.equal(output[0], output[2])
+
+
+def test_scale_1_leaves_frames_that_are_nearly_alike_as_they_are() -> None:
+    frames = [torch.full((3, 24, 40), 0.5 + 0.0004 * number) for number in range(4)]
+    output = list(upscale(frames, BicubicLinear(), replace(SMALL, space=1)))
+    assert all(torch.equal(a, b) for a, b in zip(output[::2], frames, strict=True))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5)])

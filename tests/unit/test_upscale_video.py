@@ -255,6 +255,30 @@ def test_few_frames_and_few_pixels_are_enough(
         assert len(frame_times(folder / out)) == 2 * frames - 1
 
 
+def test_sound_before_the_first_frame_is_kept_where_only_the_end_is_named(folder: Path) -> None:
+    Movie(times=range(3, 9), sounds=("aac",)).write(folder / "in.mp4")
+    assert upscale("in.mp4", "out.mkv", "--end", "0.3") == 0
+    assert packets(folder / "out.mkv") == packets(folder / "in.mp4")
+    assert frame_times(folder / "out.mkv")[0] == Fraction(3, 25)
+
+
+def test_sound_that_breaks_off_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Movie(frames=[picture(n) for n in range(2)], sounds=("aac",)).write(folder / "whole.mp4")
+    fast = {"movflags": "+faststart"}
+    with (
+        av.open("whole.mp4") as whole,
+        av.open("in.mp4", "w", container_options=fast) as container,
+    ):
+        streams = [container.add_stream_from_template(stream) for stream in whole.streams]
+        for packet in whole.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                container.mux(packet)
+    os.truncate("in.mp4", Path("in.mp4").stat().st_size - 2500)
+    assert upscale("in.mp4", "out.mp4") == 0
+    assert "left out: stream 1, audio aac (und): what follows 0.043 s" in capsys.readouterr().err
+
+
 # --- what is refused
 
 
