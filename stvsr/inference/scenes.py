@@ -96,8 +96,7 @@ def without_repeats(frames: Iterable[Tensor], *, exactly: bool = False) -> Itera
 
 
 def is_repeat(first: Tensor, frame: Tensor) -> bool:
-    """True if no block of two frames (3, H, W) differs by more than `IDENTICAL`, nor any pixel by
-    more than `LARGEST`."""
+    """True if two frames (3, H, W) differ by at most `IDENTICAL` per block, `LARGEST` per pixel."""
     difference = (first - frame).abs()
     if difference.max() > LARGEST:
         return False

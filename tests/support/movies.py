@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 from av.audio.stream import AudioStream
-from av.stream import Disposition
+from av.stream import AttachmentStream, Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -221,24 +221,22 @@ def packets(path: Path) -> list[tuple[str, list[str]]]:
 def beside(path: Path) -> dict[str, object]:
     """Title, chapters, attachments, and the video's language."""
     with av.open(path) as container:
-        attached = [stream for stream in container.streams if stream.type == "attachment"]
         return {
             "title": container.metadata.get("title"),
-            "chapters": [
-                (
-                    round(float(chapter["start"] * chapter["time_base"]), 3),
-                    round(float(chapter["end"] * chapter["time_base"]), 3),
-                    chapter["metadata"].get("title"),
-                )
-                for chapter in container.chapters()
-            ],
+            "chapters": [_shown_chapter(chapter) for chapter in container.chapters()],
             "attachments": [
                 (stream.name, bytes(stream.data))
-                for stream in attached
-                if not str(stream.name).startswith("cover.")
+                for stream in container.streams
+                if isinstance(stream, AttachmentStream)
+                and not str(stream.name).startswith("cover.")
             ],
             "language": _video(container).metadata.get("language", "und"),
         }
+
+
+def _shown_chapter(chapter: Any) -> tuple[float, float, str]:
+    start, end = (round(float(chapter[at] * chapter["time_base"]), 3) for at in ("start", "end"))
+    return start, end, chapter["metadata"].get("title")
 
 
 def _video(container) -> Any:

@@ -22,12 +22,11 @@ from PIL import Image
 
 from stvsr.cli import main
 from stvsr.core.errors import StvsrError
-from stvsr.inference import video
 from stvsr.inference.memory import needed, parse_size, tile_for
 from stvsr.inference.upscale import Upscaling
 from stvsr.models import BicubicLinear, upscale_bicubic_linear
 from stvsr.video.coding import Coding, coding_of, from_rgb, make_frame, to_rgb
-from stvsr.video.encoding import Coded
+from stvsr.video.encoding import Coded, Encoder
 from stvsr.video.images import read_image
 from tests.support.models import write_tiny_artifact
 from tests.support.movies import Movie, beside, duration, frame_times, packets, picture, tags
@@ -405,7 +404,7 @@ def test_a_preview_replaces_a_preview_and_no_other_picture(
     assert "expected a name" in only_line(capsys)
     assert upscale("in.mp4", "strip.png", "--preview", 1) == 0
     assert upscale("in.mp4", "strip.png", "--preview", 1) == 0
-    assert Image.open("strip.png").text["Comment"].startswith("stvsr ")
+    assert Image.open("strip.png").info["Comment"].startswith("stvsr ")
 
 
 def test_a_pipe_in_the_place_of_the_output_is_not_waited_for(
@@ -619,7 +618,7 @@ def test_a_refused_command_leaves_the_segments_of_another(
     def refuse(form: object) -> None:
         raise StvsrError("refused")
 
-    monkeypatch.setattr(video, "Encoder", refuse)
+    monkeypatch.setattr("stvsr.inference.video.Encoder", refuse)
     assert main(["upscale", "in.mp4", "out.mp4", "--model", "model", "--crf", "30"]) == 1
     assert only_line(capsys) == "refused"
     assert segments(clip) == before
@@ -631,14 +630,14 @@ def test_an_input_that_changes_while_it_is_read_makes_no_output(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Movie().write(folder / "in.mp4")
-    finish = video.Encoder.finish
+    finish = Encoder.finish
 
-    def change(encoder: video.Encoder) -> Iterator[Coded]:
+    def change(encoder: Encoder) -> Iterator[Coded]:
         with (folder / "in.mp4").open("ab") as file:
             file.write(b"more")
         return finish(encoder)
 
-    monkeypatch.setattr(video.Encoder, "finish", change)
+    monkeypatch.setattr(Encoder, "finish", change)
     assert upscale("in.mp4", "out.mp4") == 1
     assert "it changed while it was read" in only_line(capsys)
     assert not (folder / "out.mp4").exists()
