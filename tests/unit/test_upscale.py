@@ -13,7 +13,7 @@ from torch import Tensor
 
 import stvsr
 from stvsr.artifact import load_artifact
-from stvsr.core.errors import InputError
+from stvsr.core.errors import InputError, StvsrError
 from stvsr.inference.tiling import spans
 from stvsr.inference.upscale import Upscaling, upscale
 from stvsr.inference.windows import windows
@@ -192,6 +192,15 @@ def test_no_tile_is_larger_than_asked() -> None:
     list(upscale(scene(0, 9, (70, 90)), model, SMALL))
     assert {shape[-2:] for shape in model.shapes} == {(32, 32)}
     assert max(shape[1] for shape in model.shapes) == 4
+
+
+def test_too_little_memory_is_an_error_with_a_remedy() -> None:
+    class Full(BicubicLinear):
+        def super_resolve(self, lr_clip: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("4 GiB")
+
+    with pytest.raises(StvsrError, match="too little memory for tiles of 32 pixels; give --memory"):
+        list(upscale(scene(0, 2), Full(), SMALL))
 
 
 @pytest.mark.parametrize("skip", [1, 5, 9, 10, 11, 18])
