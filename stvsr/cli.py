@@ -489,7 +489,9 @@ def upscale(
     ] = None,
     preview: Annotated[
         int,
-        typer.Option(min=0, metavar="N", help="Write a strip of N frames, before and after."),
+        typer.Option(
+            min=0, max=100, metavar="N", help="Write a strip of N frames, before and after."
+        ),
     ] = 0,
     segment: Annotated[int, typer.Option(min=1, hidden=True)] = 60,
 ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +17,9 @@ both ends are repeated as often."""
 
 IDENTICAL = 0.3 / 255
 """Difference up to which a frame repeats another: the mean of the block that differs most."""
+
+LARGEST = 8 / 255
+"""Difference up to which a pixel of it may change: a small bright point that moves is no repeat."""
 
 BLOCK = 16
 """Side of the blocks that are compared, in pixels."""
@@ -70,16 +74,18 @@ def thumbnail(frame: Tensor) -> UInt8Image:
     return np.ascontiguousarray(levels.flip(0).permute(1, 2, 0).cpu().numpy())
 
 
-def without_repeats(frames: Iterable[Tensor]) -> Iterator[Shown]:
+def without_repeats(frames: Iterable[Tensor], *, exactly: bool = False) -> Iterator[Shown]:
     """Count the frames in a row that show the same; only the first of them is held.
 
     Args:
         frames: (3, H, W), of one size.
+        exactly: only frames that are equal count as the same.
     """
+    is_same = torch.equal if exactly else is_repeat
     first: Tensor | None = None
     count = 0
     for frame in frames:
-        if first is not None and is_repeat(first, frame):
+        if first is not None and is_same(first, frame):
             count += 1
             continue
         if first is not None:
@@ -90,8 +96,10 @@ def without_repeats(frames: Iterable[Tensor]) -> Iterator[Shown]:
 
 
 def is_repeat(first: Tensor, frame: Tensor) -> bool:
-    """True if no block of two frames (3, H, W) differs by more than `IDENTICAL`."""
+    """True if two frames (3, H, W) differ by at most `IDENTICAL` per block, `LARGEST` per pixel."""
     difference = (first - frame).abs()
+    if difference.max() > LARGEST:
+        return False
     blocks = F.avg_pool2d(
         difference[None], [min(BLOCK, side) for side in difference.shape[-2:]], ceil_mode=True
     )

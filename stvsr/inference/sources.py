@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -12,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from stvsr.core.errors import InputError
-from stvsr.core.files import MIB
+from stvsr.core.files import MIB, open_regular
 from stvsr.core.progress import progress
 from stvsr.video.coding import Coding, Plane, to_rgb
 from stvsr.video.color import HDR
@@ -59,7 +60,8 @@ class Source:
         times: of the frames, in seconds from the output's 0; rising.
         end: when the last one ends.
         frames: reads them: RGB (3, H, W), float32 in [0, 1].
-        state: of the input's files, which differs if they change.
+        state: of the input's files now, which differs if they change.
+        opened: their state before they were first read.
         notes: what a user should know, in words.
         turned: how the frames are turned for display; None where they are upright.
         reader: of a video, whose other streams are copied; None for images.
@@ -73,7 +75,8 @@ class Source:
     times: Sequence[Fraction]
     end: Fraction
     frames: Callable[[], Iterator[Plane]]
-    state: str
+    state: Callable[[], str]
+    opened: str
     notes: list[str] = field(default_factory=list)
     turned: Geometry | None = None
     reader: VideoReader | None = None
@@ -121,13 +124,18 @@ def _open_images(
     given: str, start: Fraction | None, end: Fraction | None, rate: Fraction | None
 ) -> Source:
     paths = find_images(given)
-    check_sizes(paths)
     step = 1 / (rate or DEFAULT_RATE)
     first = 0 if start is None else -int(-start // step)
     last = len(paths) if end is None else -int(-end // step)
     chosen = paths[max(first, 0) : max(last, 0)]
     if not chosen:
         raise _no_frames(given, len(paths) * step)
+
+    def state() -> str:
+        return _digest(*map(_file_state, chosen))
+
+    opened = state()
+    check_sizes(chosen)
     rgb, coding, aspect = read_image(chosen[0])
     for path in chosen[1:]:  # bits may differ from image to image: what is deepest decides
         if coding.bits > 8:
@@ -144,7 +152,8 @@ def _open_images(
         times=times,
         end=len(chosen) * step,
         frames=lambda: _images(chosen, rgb.shape),
-        state=_digest(*map(_file_state, chosen)),
+        state=state,
+        opened=opened,
         notes=notes + _coding_notes(coding),
     )
 
@@ -164,6 +173,7 @@ def _open_video(
     path: Path, start: Fraction | None, end: Fraction | None, keeps_turn: bool
 ) -> Source:
     reader = VideoReader(path)
+    opened = _file_state(path)
     origin, codec = _origin(reader)
     scan = CodedScan(codec)
     shown = progress(reader.scan(scan), reader.expected, "reading")
@@ -198,11 +208,12 @@ def _open_video(
         times=times,
         end=part.end - begin,
         frames=frames,
-        state=_file_state(path),
+        state=lambda: _file_state(path),
+        opened=opened,
         notes=[*filter(None, [reader.choice, *part.notes]), *_coding_notes(coding)],
         turned=geometry if is_kept else None,
         reader=reader,
-        span=Span(begin, first.time if is_part else None, part.end if is_part else None),
+        span=Span(begin, None if start is None else first.time, part.end if is_part else None),
     )
 
 
@@ -392,8 +403,8 @@ def _shown_size(geometry: Geometry | None) -> str:
 
 def _file_state(path: Path) -> str:
     """Size, time of change and a hash of the beginning and the end of a file."""
-    found = path.stat()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        found = os.fstat(file.fileno())
         ends = hashlib.sha256(file.read(MIB))
         file.seek(max(0, found.st_size - MIB))
         ends.update(file.read(MIB))

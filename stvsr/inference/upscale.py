@@ -8,7 +8,7 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
-from stvsr.core.errors import InputError
+from stvsr.core.errors import InputError, StvsrError
 from stvsr.inference.scenes import Shown, numbered_scenes, without_repeats
 from stvsr.inference.tiling import upscale_in_tiles
 from stvsr.inference.windows import Window, windows
@@ -79,6 +79,7 @@ def upscale(
 
     Raises:
         InputError: a frame is not such a tensor.
+        StvsrError: the device has too little memory for a tile.
     """
     how = how or Upscaling()
     network = model.eval()
@@ -99,7 +100,7 @@ def _upscale_scene(
 ) -> Iterator[Tensor]:
     """The output frames of one scene."""
     place = 0
-    shown = without_repeats(frames)
+    shown = without_repeats(frames, exactly=how.space == 1)  # which leaves frames as they are
     for window in windows(shown, how.window, how.window_overlap):
         counts = _counts(window, how.time)
         if place + sum(counts) < skip:
@@ -125,15 +126,21 @@ def _run(network: StvsrModel, window: Window[Shown], how: Upscaling) -> list[Ten
     lr_frames = [shown.frame for shown in window.frames]
     lr_frames += lr_frames * (len(lr_frames) == 1)  # a network takes two frames at least
     device = next(network.parameters(), lr_frames[0]).device
-    sr_frames = upscale_in_tiles(
-        network,
-        torch.stack(lr_frames).float().to(device),
-        tile=how.tile,
-        overlap=how.tile_overlap,
-        space=how.space,
-        start=window.start,
-        stop=window.stop,
-    )
+    try:
+        sr_frames = upscale_in_tiles(
+            network,
+            torch.stack(lr_frames).float().to(device),
+            tile=how.tile,
+            overlap=how.tile_overlap,
+            space=how.space,
+            start=window.start,
+            stop=window.stop,
+        )
+    except torch.OutOfMemoryError:
+        raise StvsrError(
+            f"{device}: too little memory for tiles of {how.tile} pixels",
+            remedy="give --memory, or a smaller `tile` in Python",
+        ) from None
     output = [frame.to(lr_frames[0].device) for frame in sr_frames]
     if how.space == 1:
         for at in range(window.start + window.start % 2, window.stop, 2):

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -24,7 +25,14 @@ import stvsr
 from stvsr.artifact import Card
 from stvsr.core.device import pick_device
 from stvsr.core.errors import InputError, StvsrError
-from stvsr.core.files import only_writer, whole_folder, write_bytes_whole
+from stvsr.core.files import (
+    is_side_file,
+    only_writer,
+    open_regular,
+    whole_folder,
+    write_bytes_whole,
+)
+from stvsr.core.fingerprint import code_fingerprint
 from stvsr.core.progress import progress
 from stvsr.inference.memory import tile_for
 from stvsr.inference.sources import Source, open_source
@@ -41,7 +49,7 @@ from stvsr.video.encoding import (
     choose_format,
     libraries,
 )
-from stvsr.video.images import PATTERN, is_pattern
+from stvsr.video.images import is_pattern, names_of, numbered_name, with_comment
 from stvsr.video.mux import TURNING, check_streams, lineage_of, write_video
 from stvsr.video.reader import shown_name
 from stvsr.video.times import output_times, ticks, time_base
@@ -59,6 +67,9 @@ NUMBERED = "%06d.png"
 
 STRIP = (960, 540)
 """Width and height at most of a picture in a preview; larger ones show their middle."""
+
+STRIP_MARK = b"tEXtComment\0stvsr "
+"""Bytes near the beginning of a preview, by which it is told from other pictures."""
 
 Loader = Callable[[str], tuple[StvsrModel, Card | None]]
 """Loads the model that a request names, on the CPU; without a card, it has no weights."""
@@ -112,6 +123,7 @@ class _Job:
     network: StvsrModel
     lineage: str
     weights: str
+    device: str
     how: Upscaling
     began: float
 
@@ -159,7 +171,9 @@ def upscale_video(request: VideoRequest, load: Loader) -> str:
     is_bf16 = request.precision == "bf16" or (request.precision == "auto" and device.type == "cuda")
     network.to(device, torch.bfloat16 if is_bf16 else torch.float32)
     weights = f"{card.weights_sha256 if card else request.model} {'bf16' if is_bf16 else 'float32'}"
-    job = _Job(request, source, network, lineage(card, request.model), weights, how, began)
+    job = _Job(
+        request, source, network, lineage(card, request.model), weights, device.type, how, began
+    )
     if request.preview:
         return _write_preview(job)
     form = _format(job, suffix)
@@ -206,18 +220,67 @@ def _folder(output: Path) -> Path:
     return output.parent if is_pattern(output.name) else output
 
 
+def _image_names(output: Path) -> str:
+    """The pattern of the images' names."""
+    return output.name if is_pattern(output.name) else NUMBERED
+
+
+def _strip_path(output: Path) -> Path:
+    """Where a preview is written."""
+    if not output.name:
+        raise InputError(f"OUTPUT: found {output}; expected a name, such as strip.png")
+    return output.with_suffix(IMAGES)
+
+
 def _refuse_output(request: VideoRequest, suffix: str) -> None:
-    """Refuse an output that is the input, or a file of somebody else's."""
+    """Refuse an output that is the input, or that would replace what stvsr did not write."""
     output = request.output
     if output.exists() and Path(request.input).exists() and output.samefile(request.input):
         raise InputError(f"OUTPUT: found {shown_name(output)}, which is INPUT; name another")
-    if request.preview or suffix == IMAGES or not output.exists():
+    if request.preview:
+        strip = _strip_path(output)
+        is_ours = not strip.exists() or _is_our_strip(strip)
+    elif suffix == IMAGES:
+        _refuse_folder(request)
         return
-    if "stvsr " not in lineage_of(output):
+    else:
+        strip = output
+        is_ours = not output.exists() or "stvsr " in lineage_of(output)
+    if not is_ours:
         raise InputError(
-            f"OUTPUT: found {shown_name(output)}, which stvsr did not write and which would be "
+            f"OUTPUT: found {shown_name(strip)}, which stvsr did not write and which would be "
             "lost; name another, or move that away"
         )
+
+
+def _refuse_folder(request: VideoRequest) -> None:
+    """Refuse a folder of images that holds the input, the current folder, or other files."""
+    folder, given = _folder(request.output), Path(request.input)
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"OUTPUT: found {shown_name(request.output)}, whose folder is the current one or above "
+            "it, and would be replaced; name a new folder"
+        )
+    if not folder.is_dir():
+        return
+    if (given if given.is_dir() else given.parent).resolve() == folder.resolve():
+        raise InputError(
+            f"OUTPUT: found {shown_name(folder)}, which holds INPUT and would be replaced; "
+            "name another"
+        )
+    names = names_of(_image_names(request.output))
+    for file in sorted(folder.iterdir()):
+        is_known = file.name == IMAGES_RECORD or is_side_file(file.name)
+        if not is_known and not names.fullmatch(file.name):
+            raise InputError(
+                f"OUTPUT: found {shown_name(file)}, which would be lost; name a folder that does "
+                "not exist yet, or move that away"
+            )
+
+
+def _is_our_strip(path: Path) -> bool:
+    with open_regular(path) as file:
+        return STRIP_MARK in file.read(4096)
 
 
 def _format(job: _Job, suffix: str) -> Format:
@@ -249,21 +312,26 @@ def _format(job: _Job, suffix: str) -> Format:
 def _render(job: _Job, form: Format, output: Path) -> str:
     times = ticks([*output_times(job.source.times, job.how.time), job.source.end], form.base)
     end = times.pop()
-    if job.source.reader is not None and not form.is_images:
-        check_streams(form, job.source.reader, job.source.turned)
     work = Work(output, _identity(job, form))
     total, length = len(times), job.request.segment
     if work.frames:
         logger.info("%s: resumes after %d of %d frames", shown_name(output), work.frames, total)
     try:
+        if job.source.reader is not None and not form.is_images:
+            check_streams(form, job.source.reader, job.source.turned)
         _render_segments(job, form, work, times, length)
+        if job.source.state() != job.source.opened:
+            raise InputError(
+                f"{job.source.name}: it changed while it was read; let nothing change it, and run "
+                "the same command again"
+            )
         if form.is_images:
             _write_images(job, work, output)
         else:
             _write_container(job, form, work, output, times, end)
     except StvsrError:
         if not work.records:
-            work.clear()  # there is nothing to resume
+            work.clear_own()  # there is nothing to resume
         raise
     work.clear()
     return _last_line(job, form, total)
@@ -272,12 +340,14 @@ def _render(job: _Job, form: Format, output: Path) -> str:
 def _identity(job: _Job, form: Format) -> dict[str, object]:
     """All that decides the bytes of the segments."""
     return {
-        "input": job.source.state,
+        "input": job.source.opened,
         "times": [str(job.source.times[0]), str(job.source.end), len(job.source.times)],
         "how": asdict(job.how),
         "format": asdict(form),
         "weights": job.weights,
+        "device": job.device,
         "segment": job.request.segment,
+        "code": code_fingerprint([__name__]),
         "versions": [stvsr.__version__, torch.__version__, libraries()],
     }
 
@@ -340,22 +410,20 @@ def _write_container(
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    _refuse_output(job.request, form.suffix)  # hours have passed
     partial.replace(output)
 
 
 def _write_images(job: _Job, work: Work, output: Path) -> None:
     """Write the folder of images, with their times in its record."""
-    given = job.request.output.name
-    name = given if is_pattern(given) else NUMBERED
+    names = _image_names(job.request.output)
     times = output_times(job.source.times, job.how.time)
     record = {"comment": job.comment, "seconds": [float(time) for time in times]}
     if job.source.reader is not None:
         logger.info("%s: images hold no sound and no times", shown_name(output))
     with whole_folder(output) as folder:
         for number, coded in enumerate(work.packets(), start=1):
-            digits = PATTERN.search(name)
-            width = int((digits and digits["digits"]) or 0)
-            (folder / PATTERN.sub(f"{number:0{width}d}", name, count=1)).write_bytes(coded.data)
+            (folder / numbered_name(names, number)).write_bytes(coded.data)
         (folder / IMAGES_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -381,10 +449,17 @@ def _number(rate: Fraction) -> str:
 def _write_preview(job: _Job) -> str:
     """Write a strip: a row for each input frame, its cubic enlargement left, the output right."""
     count = job.request.preview
-    inputs = list(islice(job.frames(), count + job.how.window))
-    outputs = islice(upscale(inputs, job.network, job.how), 0, None, job.how.time)
+    waiting: deque[Tensor] = deque()
+
+    def inputs() -> Iterator[Tensor]:
+        for frame in islice(job.frames(), count + job.how.window):
+            waiting.append(frame)
+            yield frame
+
     rows = []
-    for before, after in zip(inputs[:count], outputs, strict=False):
+    outputs = islice(upscale(inputs(), job.network, job.how), 0, None, job.how.time)
+    for after in islice(outputs, count):
+        before = waiting.popleft()
         size = list(after.shape[-2:])
         enlarged = F.interpolate(before[None].float(), size, mode="bicubic")[0].clamp(0, 1)
         pair = [_middle(frame.cpu()) for frame in (enlarged, after)]
@@ -404,8 +479,8 @@ def _write_preview(job: _Job) -> str:
     )
     encoder = Encoder(form)
     coded = [*encoder.encode(_plane(strip), 0), *encoder.finish()]
-    path = job.request.output.with_suffix(IMAGES)
-    write_bytes_whole(path, coded[0].data)
+    path = _strip_path(job.request.output)
+    write_bytes_whole(path, with_comment(coded[0].data, job.comment))
     return f"{shown_name(path)}: {len(rows)} frames, cubic enlargement left, {job.lineage} right\n"
 
 

@@ -2,7 +2,7 @@
 
 `.NAME.stvsr/KEY/` beside the output holds, for each segment, its packets (`000000.data`) and a
 record (`000000.json`), which is written last: a segment without one does not count. KEY stands for
-input, options, network and versions; whatever else changes makes another folder.
+input, options, network, device, code and versions: where one of them differs, the folder does.
 """
 
 import hashlib
@@ -77,6 +77,12 @@ class Work:
     def clear(self) -> None:
         """Remove the folder, those of other renderings of the same output included."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def clear_own(self) -> None:
+        """Remove this rendering's folder; those of others with the same output stay."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if not any(path.is_dir() for path in self.root.iterdir()):
+            self.clear()
 
     def data(self, number: int) -> Path:
         """File of a segment's packets."""

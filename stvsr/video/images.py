@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from zlib import crc32
 
 import av
 
@@ -46,7 +47,7 @@ def find_images(given: str) -> list[Path]:
     folder = path if path.is_dir() else path.parent
     if not folder.is_dir():
         raise InputError(f"{shown_name(folder)}: no such folder; give a folder of numbered images")
-    names = re.compile(_expression(path.name)) if not path.is_dir() else None
+    names = None if path.is_dir() else names_of(path.name)
     found = [
         file
         for file in folder.iterdir()
@@ -60,7 +61,7 @@ def find_images(given: str) -> list[Path]:
         )
     numbers: dict[Path, int] = {}
     for file in found:
-        number = _NUMBER.search(file.name)
+        number = (names.fullmatch if names else _NUMBER.search)(file.name)
         if number is None:
             raise InputError(f"{shown_name(file)}: found no number before the suffix; rename it")
         numbers[file] = int(number[1])
@@ -68,12 +69,23 @@ def find_images(given: str) -> list[Path]:
     return sorted(found, key=lambda file: numbers[file])
 
 
-def _expression(pattern: str) -> str:
-    before, after = PATTERN.split(pattern)[0], PATTERN.split(pattern)[-1]
+def names_of(pattern: str) -> re.Pattern[str]:
+    """The names that a pattern stands for; group 1 is the number."""
     found = PATTERN.search(pattern)
-    digits = found["digits"] if found else None
-    number = rf"\d{{{digits},}}" if digits else r"\d+"
-    return re.escape(before) + number + re.escape(after)
+    if found is None:
+        raise ValueError(pattern)
+    before, after = pattern[: found.start()], pattern[found.end() :]
+    number = rf"(\d{{{found['digits']},}})" if found["digits"] else r"(\d+)"
+    return re.compile(re.escape(before) + number + re.escape(after))
+
+
+def numbered_name(pattern: str, number: int) -> str:
+    """The name of one image of a pattern."""
+    found = PATTERN.search(pattern)
+    if found is None:
+        raise ValueError(pattern)
+    width = int(found["digits"] or 0)
+    return f"{pattern[: found.start()]}{number:0{width}d}{pattern[found.end() :]}"
 
 
 def _check_numbers(given: str, numbers: Sequence[int]) -> None:
@@ -132,6 +144,13 @@ def read_image(path: Path) -> tuple[Plane, Coding, Fraction]:
     except ValueError as error:
         raise InputError(f"{shown_name(path)}: {error}") from None
     return upright(rgb, geometry), coding, geometry.upright_aspect
+
+
+def with_comment(png: bytes, comment: str) -> bytes:
+    """A PNG with a comment in its metadata, after its header of 33 bytes."""
+    chunk = b"tEXtComment\0" + comment.encode("latin-1", "replace")
+    length, checksum = (number.to_bytes(4, "big") for number in (len(chunk) - 4, crc32(chunk)))
+    return png[:33] + length + chunk + checksum + png[33:]
 
 
 def _size(path: Path) -> tuple[int, int]:

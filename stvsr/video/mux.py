@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from stvsr.core.errors import StvsrError
 from stvsr.video.encoding import CODECS, CONTAINERS, Coded, Format, configure, encoder_options
 from stvsr.video.geometry import Geometry
-from stvsr.video.reader import VideoReader, shown_name
+from stvsr.video.reader import VideoError, VideoReader, shown_name
 
 TURNING = frozenset({"mp4", "mov"})
 """Containers that hold a display matrix; elsewhere frames are turned upright."""
@@ -35,6 +35,9 @@ OF_THE_FILE = frozenset(
 
 OF_THE_STREAM = ("bps", "duration", "number_of_", "_statistics", "encoder", "vendor_id")
 """Beginnings of metadata of a stream that describe its bytes."""
+
+ROUNDING = Fraction(1, 10)
+"""Seconds by which a header may promise more sound than there is."""
 
 FIXED = 0x10000
 """One, in the 16.16 fixed point of a display matrix."""
@@ -111,7 +114,9 @@ def write_video(
     if kind in TURNING:
         options["movflags"] = "+faststart"
     try:
-        with av.open(path, "w", format=kind, container_options=options) as container:
+        # Absolute: a relative name such as "Alien:.mp4" would be taken for an address.
+        target = path.absolute()
+        with av.open(target, "w", format=kind, container_options=options) as container:
             if source is None:
                 container.metadata["comment"] = comment
                 video = _add_video(container, form, turned)
@@ -126,7 +131,7 @@ def write_video(
                 _copy_metadata(container, opened, comment, span)
                 container.start_encoding()
                 ours = _video_packets(video, form, packets, stamps, times, end)
-                theirs = _copied_packets(opened, outputs, span)
+                theirs = _copied_packets(opened, outputs, span, copied.left_out)
                 timed = merge(_timed(ours), _timed(theirs), key=lambda item: item[:2])
                 for _, _, packet in timed:
                     container.mux_one(packet)
@@ -302,6 +307,7 @@ def _copy_metadata(
             container.metadata[key] = value
     own = next((v for k, v in opened.metadata.items() if k.lower() == "comment"), "")
     container.metadata["comment"] = "; ".join(filter(None, (own, comment)))
+    container.set_chapters(_chapters(opened, span))
 
 
 def _chapters(opened: InputContainer, span: Span) -> list[Any]:
@@ -358,23 +364,30 @@ def decoding_times(stamps: NDArray[np.int64], times: NDArray[np.int64]) -> NDArr
 
 
 def _copied_packets(
-    opened: InputContainer, outputs: Mapping[int, Stream], span: Span
+    opened: InputContainer, outputs: Mapping[int, Stream], span: Span, left_out: list[str]
 ) -> Iterator["av.Packet[Any]"]:
-    """The packets of the streams that are copied, moved to the output's clock."""
+    """The packets of the streams that are copied, moved to the output's clock.
+
+    Where sound breaks off before the end of `span`, `left_out` gets a line.
+    """
     wanted = [opened.streams[index] for index in outputs]
     if not wanted:
         return
     packets = opened.demux(wanted)
+    ends: dict[int, Fraction] = {}
     while True:
         try:
             packet = next(packets)
         except (StopIteration, av.FFmpegError, OSError):
-            return  # what is damaged was said when the video was read
+            left_out += filter(None, (_missing(stream, ends, span) for stream in wanted))
+            return
         if not packet.size:
             continue
         base = packet.time_base
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None and not _is_picture(packet.stream):
+            end = Fraction((time + (packet.duration or 0)) * base)
+            ends[packet.stream.index] = max(end, ends.get(packet.stream.index, end))
             if not span.has(time * base):
                 continue
             shift = round(span.start / base)
@@ -384,6 +397,21 @@ def _copied_packets(
             packet.pts = packet.dts = 0
         packet.stream = outputs[packet.stream.index]
         yield packet
+
+
+def _missing(stream: Stream, ends: Mapping[int, Fraction], span: Span) -> str:
+    """The sound that a header promises and the file does not have, in words; or ""."""
+    if stream.type != "audio" or stream.duration is None or stream.time_base is None:
+        return ""
+    start = Fraction((stream.start_time or 0) * stream.time_base)
+    promised = start + stream.duration * stream.time_base
+    end = ends.get(stream.index, start)
+    if min(promised, span.stop or promised) - end <= ROUNDING:
+        return ""
+    return (
+        f"{_named(stream)}: what follows {float(end):.3f} s, which the file does not have; its "
+        f"header promises {float(promised):.3f} s"
+    )
 
 
 def _timed(
@@ -399,7 +427,7 @@ def _timed(
 
 def _lost_metadata(path: Path, source: VideoReader) -> list[str]:
     """Keys of the input's metadata that the output does not have."""
-    with source.opened() as (opened, _), av.open(str(path)) as written:
+    with source.opened() as (opened, _), av.open(path.absolute()) as written:
         here = {key.lower() for key in written.metadata}
         lost = [
             key
@@ -410,9 +438,9 @@ def _lost_metadata(path: Path, source: VideoReader) -> list[str]:
 
 
 def lineage_of(path: Path) -> str:
-    """The comment in a file's metadata; "" where it has none or is no media file."""
+    """The comment in a file's metadata; "" where it has none or is no video."""
     try:
-        with av.open(str(path)) as container:
+        with VideoReader(path).opened() as (container, _):
             return next((v for k, v in container.metadata.items() if k.lower() == "comment"), "")
-    except (av.FFmpegError, OSError, ValueError):
+    except VideoError:
         return ""

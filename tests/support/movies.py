@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 from av.audio.stream import AudioStream
-from av.stream import Disposition
+from av.stream import AttachmentStream, Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -216,6 +216,27 @@ def packets(path: Path) -> list[tuple[str, list[str]]]:
                 digest = hashlib.sha256(bytes(packet)).hexdigest()[:12]
                 found.setdefault(packet.stream.index, []).append(digest)
         return [(kinds[index], found[index]) for index in sorted(found)]
+
+
+def beside(path: Path) -> dict[str, object]:
+    """Title, chapters, attachments, and the video's language."""
+    with av.open(path) as container:
+        return {
+            "title": container.metadata.get("title"),
+            "chapters": [_shown_chapter(chapter) for chapter in container.chapters()],
+            "attachments": [
+                (stream.name, bytes(stream.data))
+                for stream in container.streams
+                if isinstance(stream, AttachmentStream)
+                and not str(stream.name).startswith("cover.")
+            ],
+            "language": _video(container).metadata.get("language", "und"),
+        }
+
+
+def _shown_chapter(chapter: Any) -> tuple[float, float, str]:
+    start, end = (round(float(chapter[at] * chapter["time_base"]), 3) for at in ("start", "end"))
+    return start, end, chapter["metadata"].get("title")
 
 
 def _video(container) -> Any:

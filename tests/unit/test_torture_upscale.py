@@ -27,6 +27,7 @@ from tests.support.movies import (
     HEIGHT,
     WIDTH,
     Movie,
+    beside,
     duration,
     frame_times,
     packets,
@@ -306,6 +307,7 @@ def test_these_times_and_colours_or_this_sentence(
     assert aspect(out) == pytest.approx(aspect(path), rel=0.01)
 
     # everything else
+    assert beside(out) == beside(path)
     if row.copied >= 0:
         assert len(packets(out)) == row.copied
     if row.copied > 0:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 import stvsr
 from stvsr.artifact import load_artifact
-from stvsr.core.errors import InputError
+from stvsr.core.errors import InputError, StvsrError
 from stvsr.inference.tiling import spans
 from stvsr.inference.upscale import Upscaling, upscale
 from stvsr.inference.windows import windows
@@ -136,6 +137,20 @@ def test_a_repeated_frame_stays_repeated(network: StvsrModel) -> None:
     assert all(frame.equal(plain[at]) for frame, at in zip(output, expected, strict=True))
 
 
+def test_a_bright_point_that_moves_is_no_repeat() -> None:
+    frames = [torch.full((3, 32, 32), 0.2) for _ in range(3)]
+    for number, frame in enumerate(frames):
+        frame[:, 9, 9 + number] = 0.32  # the mean of its block differs by 0.24 levels
+    output = list(upscale(frames, BicubicLinear(), SMALL))
+    assert not torch.equal(output[0], output[2])
+
+
+def test_scale_1_leaves_frames_that_are_nearly_alike_as_they_are() -> None:
+    frames = [torch.full((3, 24, 40), 0.5 + 0.0004 * number) for number in range(4)]
+    output = list(upscale(frames, BicubicLinear(), replace(SMALL, space=1)))
+    assert all(torch.equal(a, b) for a, b in zip(output[::2], frames, strict=True))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5)])
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_frame_two_frames_and_frames_of_any_size(
@@ -177,6 +192,15 @@ def test_no_tile_is_larger_than_asked() -> None:
     list(upscale(scene(0, 9, (70, 90)), model, SMALL))
     assert {shape[-2:] for shape in model.shapes} == {(32, 32)}
     assert max(shape[1] for shape in model.shapes) == 4
+
+
+def test_too_little_memory_is_an_error_with_a_remedy() -> None:
+    class Full(BicubicLinear):
+        def super_resolve(self, lr_clip: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("4 GiB")
+
+    with pytest.raises(StvsrError, match="too little memory for tiles of 32 pixels; give --memory"):
+        list(upscale(scene(0, 2), Full(), SMALL))
 
 
 @pytest.mark.parametrize("skip", [1, 5, 9, 10, 11, 18])

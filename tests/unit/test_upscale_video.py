@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stvsr.cli import main
+from stvsr.core.errors import StvsrError
 from stvsr.inference.memory import needed, parse_size, tile_for
 from stvsr.inference.upscale import Upscaling
 from stvsr.models import BicubicLinear, upscale_bicubic_linear
 from stvsr.video.coding import Coding, coding_of, from_rgb, make_frame, to_rgb
+from stvsr.video.encoding import Coded, Encoder
 from stvsr.video.images import read_image
 from tests.support.models import write_tiny_artifact
-from tests.support.movies import Movie, duration, frame_times, packets, picture, tags
+from tests.support.movies import Movie, beside, duration, frame_times, packets, picture, tags
 from tests.support.waiting import wait_until
 
 BASELINE = ("--model", "bicubic_linear")
@@ -172,6 +174,13 @@ def test_a_part_has_its_own_sound_and_begins_at_0(folder: Path) -> None:
     assert "".join(part) in "".join(whole)
 
 
+def test_the_chapters_of_a_part_begin_and_end_with_it(folder: Path) -> None:
+    Movie(frames=[picture(n) for n in range(10)], has_chapters=True).write(folder / "in.mp4")
+    assert upscale("in.mp4", "out.mkv", "--start", "0.08", "--end", "0.2") == 0
+    chapters = [(0.0, 0.02, "Chapter 1"), (0.02, 0.12, "Chapter 2")]
+    assert beside(folder / "out.mkv")["chapters"] == chapters
+
+
 def test_a_static_clip_stays_static_and_a_cut_is_not_blended(folder: Path) -> None:
     still = [picture(0)] * 4 + [255 - picture(0)] * 4
     lossless(still).write(folder / "in.mkv")
@@ -243,6 +252,30 @@ def test_few_frames_and_few_pixels_are_enough(
     for out in ("out.mp4", "out.webm"):
         assert upscale("in.mkv", out) == 0
         assert len(frame_times(folder / out)) == 2 * frames - 1
+
+
+def test_sound_before_the_first_frame_is_kept_where_only_the_end_is_named(folder: Path) -> None:
+    Movie(times=range(3, 9), sounds=("aac",)).write(folder / "in.mp4")
+    assert upscale("in.mp4", "out.mkv", "--end", "0.3") == 0
+    assert packets(folder / "out.mkv") == packets(folder / "in.mp4")
+    assert frame_times(folder / "out.mkv")[0] == Fraction(3, 25)
+
+
+def test_sound_that_breaks_off_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Movie(frames=[picture(n) for n in range(2)], sounds=("aac",)).write(folder / "whole.mp4")
+    fast = {"movflags": "+faststart"}
+    with (
+        av.open("whole.mp4") as whole,
+        av.open("in.mp4", "w", container_options=fast) as container,
+    ):
+        streams = [container.add_stream_from_template(stream) for stream in whole.streams]
+        for packet in whole.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                container.mux(packet)
+    os.truncate("in.mp4", Path("in.mp4").stat().st_size - 2500)
+    assert upscale("in.mp4", "out.mp4") == 0
+    assert "left out: stream 1, audio aac (und): what follows 0.043 s" in capsys.readouterr().err
 
 
 # --- what is refused
@@ -332,6 +365,71 @@ def test_files_of_others_are_not_overwritten(
         assert text in only_line(capsys)
     assert upscale("in.mp4", "out.mp4") == 0
     assert upscale("in.mp4", "out.mp4") == 0
+
+
+def test_a_folder_is_replaced_only_where_nothing_else_is_lost(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Movie().write(folder / "in.mp4")
+    for _ in range(2):
+        assert upscale("in.mp4", "out/a_%04d.png", "--space", 1) == 0
+    capsys.readouterr()
+    for given, output, text in [
+        ("in.mp4", "out/b_%04d.png", "found out/a_0001.png, which would be lost"),
+        ("in.mp4", "out", "found out/a_0001.png, which would be lost"),
+        ("out", "out/a_%04d.png", "which holds INPUT"),
+        ("out/a_%04d.png", "out", "which holds INPUT"),
+        ("in.mp4", "f_%04d.png", "is the current one"),
+        ("in.mp4", ".", "is the current one"),
+    ]:
+        assert upscale(given, output, "--space", 1) == 1
+        assert text in only_line(capsys)
+    shutil.copy("in.mp4", "out/clip.mp4")
+    assert upscale("in.mp4", "out/a_%04d.png", "--space", 1) == 1
+    assert "found out/clip.mp4, which would be lost" in only_line(capsys)
+    (folder / "empty").mkdir()
+    monkeypatch.chdir(folder / "empty")
+    assert upscale("../in.mp4", "f_%04d.png") == 1
+    assert "is the current one" in only_line(capsys)
+
+
+def test_a_preview_replaces_a_preview_and_no_other_picture(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Movie().write(folder / "in.mp4")
+    (folder / "photo.png").write_bytes(b"mine")
+    assert upscale("in.mp4", "photo.mp4", "--preview", 1) == 1
+    assert "photo.png, which stvsr did not write" in only_line(capsys)
+    assert upscale("in.mp4", ".", "--preview", 1) == 1
+    assert "expected a name" in only_line(capsys)
+    assert upscale("in.mp4", "strip.png", "--preview", 1) == 0
+    assert upscale("in.mp4", "strip.png", "--preview", 1) == 0
+    assert Image.open("strip.png").info["Comment"].startswith("stvsr ")
+
+
+def test_a_pipe_in_the_place_of_the_output_is_not_waited_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Movie().write(folder / "in.mp4")
+    os.mkfifo(folder / "out.mp4")
+    assert upscale("in.mp4", "out.mp4") == 1
+    assert "which stvsr did not write" in only_line(capsys)
+
+
+def test_a_name_with_a_colon_is_a_file(folder: Path) -> None:
+    Movie().write(folder / "in.mp4")
+    assert upscale("in.mp4", "Alien:.mp4") == 0
+    assert len(frame_times((folder / "Alien:.mp4").absolute())) == 11
+
+
+def test_the_number_of_an_image_stands_where_the_pattern_says(folder: Path) -> None:
+    (folder / "in").mkdir()
+    for number in (2, 10, 9, 3, 8, 7, 6, 5, 4):
+        name = f"in/f_{number}_v2.png"
+        Image.fromarray(np.full((8, 8, 3), 20 * number, np.uint8)).save(name)
+    assert upscale("in/f_%d_v2.png", "out", "--time", 1) == 0
+    levels = [np.asarray(Image.open(path)).max() for path in sorted(Path("out").glob("*.png"))]
+    assert levels == [20 * number for number in range(2, 11)]
 
 
 def test_a_model_is_required_until_one_ships(
@@ -506,3 +604,40 @@ def test_other_options_do_not_take_up_the_segments(clip: Path) -> None:
     _, errors = run.communicate()
     assert run.returncode == 0
     assert "resumes" not in errors
+
+
+def test_a_refused_command_leaves_the_segments_of_another(
+    clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(clip)
+    wait_until("a segment", lambda: segments(clip) >= 1)
+    run.kill()
+    run.wait()
+    before = segments(clip)
+
+    def refuse(form: object) -> None:
+        raise StvsrError("refused")
+
+    monkeypatch.setattr("stvsr.inference.video.Encoder", refuse)
+    assert main(["upscale", "in.mp4", "out.mp4", "--model", "model", "--crf", "30"]) == 1
+    assert only_line(capsys) == "refused"
+    assert segments(clip) == before
+    assert upscale("in.mp4", "other.mp4") == 1
+    assert not (clip / ".other.mp4.stvsr").exists()
+
+
+def test_an_input_that_changes_while_it_is_read_makes_no_output(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Movie().write(folder / "in.mp4")
+    finish = Encoder.finish
+
+    def change(encoder: Encoder) -> Iterator[Coded]:
+        with (folder / "in.mp4").open("ab") as file:
+            file.write(b"more")
+        return finish(encoder)
+
+    monkeypatch.setattr(Encoder, "finish", change)
+    assert upscale("in.mp4", "out.mp4") == 1
+    assert "it changed while it was read" in only_line(capsys)
+    assert not (folder / "out.mp4").exists()
