@@ -64,6 +64,11 @@ class Card(Config):
     """Name of the run that trained it; empty for an imported checkpoint."""
     code: tuple[CodeVersion, ...] = ()
     """Every code the run was trained with, from the run's own record."""
+    start_from: str = ""
+    """Name of the network whose weights the run started from; empty: it started from random ones,
+    or that is not known."""
+    start_sha256: str = ""
+    """SHA-256 of those weights."""
     stvsr_version: str
     """Version of this package that trained."""
     weights_sha256: str = ""

@@ -369,7 +369,8 @@ def score(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]", help="Folder of the model, models:/NAME@ALIAS, or stvsr/NAME."
+            metavar="[MODEL]",
+            help="models:/NAME@ALIAS, folder of a model, published checkpoint, or stvsr/NAME.",
         ),
     ] = None,
     set_: Annotated[
@@ -405,6 +406,7 @@ def score(
 ) -> None:
     """Score a model, or frames that others made, on a benchmark set."""
     from stvsr.evaluation.request import ScoreRequest, run_score
+    from stvsr.open_model import open_model
 
     request = ScoreRequest(
         model=model,
@@ -420,22 +422,7 @@ def score(
     )
     at = out or request.default_out()
     with only_writer(at, holds="frames.csv"):
-        sys.stdout.write(run_score(request, at, _load_model))
-
-
-def _load_model(model: str) -> "tuple[StvsrModel, Card]":
-    """A network and its card: of a model folder, a registered version, or a shipped network."""
-    if model.startswith("models:/"):
-        from stvsr.tracking.registry import load_version_with_card
-
-        return load_version_with_card(model)
-    from stvsr.artifact import load_artifact
-    from stvsr.weights import PREFIX, load_shipped
-
-    if model.startswith(PREFIX) and not Path(model).exists():
-        return load_shipped(model)
-
-    return load_artifact(Path(model))
+        sys.stdout.write(run_score(request, at, open_model))
 
 
 @verb("upscale")
@@ -523,7 +510,7 @@ def upscale(
 def _load_upscaler(model: str) -> "tuple[StvsrModel, Card | None]":
     """What `stvsr upscale --model` names; the baseline has no card."""
     from stvsr.models import BicubicLinear
-    from stvsr.published import load_published
+    from stvsr.open_model import open_model
 
     if not model:
         raise StvsrError(
@@ -532,9 +519,7 @@ def _load_upscaler(model: str) -> "tuple[StvsrModel, Card | None]":
         )
     if model == "bicubic_linear":
         return BicubicLinear(), None
-    if Path(model).is_file():
-        return load_published(Path(model))
-    return _load_model(model)
+    return open_model(model)
 
 
 @verb("table")

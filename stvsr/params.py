@@ -19,7 +19,7 @@ from stvsr.evaluation.config import EvaluateConfig
 from stvsr.models import MODEL_NAMES, ModelConfig, entry_of
 from stvsr.models.stdan.config import StdanConfig
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
-from stvsr.training.config import LONGEST, TrainConfig
+from stvsr.training.config import FINETUNE, LONGEST, TrainConfig
 
 SHOWN_FAULTS = 20
 """Faults that a refusal lists; the others are counted."""
@@ -132,7 +132,8 @@ def parse_params(raw: Mapping[str, Any], where: str) -> Params:
 def _with_recipe(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """Put the recipe's values under those of `train`; null counts as not given.
 
-    A section `train` that names no recipe has that of the model's preset.
+    A section `train` that names no recipe has that of the model's preset, or with a start the one
+    for finetuning.
     """
     model, train = ({} if raw.get(name) is None else raw[name] for name in ("model", "train"))
     if not isinstance(model, Mapping) or not isinstance(train, Mapping):
@@ -144,13 +145,14 @@ def _with_recipe(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     }
     is_published = model.get("preset", "published") == "published"
     default = model.get("name", "stdan") if is_published else "small"
-    recipe = given.setdefault("recipe", default)
+    recipe = given.setdefault("recipe", "finetune" if "start_from" in given else default)
     entry = entry_of(recipe) if isinstance(recipe, str) else None
-    return {**raw, "train": {**(entry.recipe if entry else {}), **given}}
+    values = FINETUNE if recipe == "finetune" else entry.recipe if entry else {}
+    return {**raw, "train": {**values, **given}}
 
 
 def _check_recipe(params: "Params", where: str) -> None:
-    recipe, allowed = params.train.recipe, ("small", *MODEL_NAMES)
+    recipe, allowed = params.train.recipe, ("small", "finetune", *MODEL_NAMES)
     if recipe not in allowed:
         raise ParamsError(f"{where}: train.recipe: found {recipe!r}; allowed: {', '.join(allowed)}")
 

@@ -17,6 +17,9 @@ from stvsr.models import MODEL_NAMES
 from stvsr.params import Params
 from stvsr.training.run import RunFolder, fingerprint, flatten
 
+START_FILE = "start.safetensors"
+"""File in a run's folder with the weights that it starts from."""
+
 NOT_DECIDING = (
     *("stvsr.core.color", "stvsr.core.errors", "stvsr.core.files", "stvsr.core.fingerprint"),
     *("stvsr.core.log", "stvsr.core.progress", "stvsr.core.workers"),  # words, files, processes
@@ -52,6 +55,10 @@ class TrainJob(Config):
     """The MLflow store."""
     code: str = ""
     """Fingerprint of the code that decides the weights, which each worker must have; empty: any."""
+    start: str = ""
+    """SHA-256 of the run's `START_FILE`; empty: it starts from random weights."""
+    start_file: str = ""
+    """That file."""
     parent: str | None = None
     """MLflow id of the search that this run is a trial of."""
     reports: bool = False
@@ -77,6 +84,7 @@ def new_job(
     tracking_uri: str,
     profile: bool = False,
     reports: bool = False,
+    start: str = "",
 ) -> TrainJob:
     """A new start of a run, with the settings of this process; its tags are the run's record."""
     code = run.record.code
@@ -87,6 +95,8 @@ def new_job(
         attempt=uuid.uuid4().hex[:8],
         tracking_uri=tracking_uri,
         code=code[-1].fingerprint,
+        start=start,
+        start_file=str(run.path / START_FILE) if start else "",
         profile=profile,
         reports=reports,
         settings=Settings(values=own_settings()),
@@ -99,9 +109,16 @@ def new_job(
     )
 
 
-def deciding_parameters(params: Params, lineage: Lineage) -> dict[str, object]:
-    """Everything but code that decides a run's weights: seed, data, model and recipe."""
+def deciding_parameters(params: Params, lineage: Lineage, start: str = "") -> dict[str, object]:
+    """Everything but code that decides a run's weights: seed, data, model, recipe and start.
+
+    Args:
+        params: all parameters.
+        lineage: of the shards.
+        start: SHA-256 of the weights it starts from; empty: it starts from random ones.
+    """
     return {
+        **({"start": start} if start else {}),
         "seed": params.seed,
         "data_hash": lineage.data_hash,
         "degradation": lineage.degradation.model_dump(mode="json"),
@@ -126,9 +143,9 @@ def weights_code(model: str) -> str:
     return code_fingerprint(["stvsr.launch.worker"], without=(*NOT_DECIDING, *others))
 
 
-def run_stem(params: Params, lineage: Lineage) -> str:
+def run_stem(params: Params, lineage: Lineage, start: str = "") -> str:
     """The part of a run's name that its parameters decide, such as "stdan-small-3f2a91c4"."""
-    digits = fingerprint(flatten(deciding_parameters(params, lineage)))
+    digits = fingerprint(flatten(deciding_parameters(params, lineage, start)))
     return f"{params.model.name}-{params.model.preset}-{digits}"
 
 

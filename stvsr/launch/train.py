@@ -31,6 +31,7 @@ from stvsr.launch.cluster import CapacityMonitor, cluster, worker_resources
 from stvsr.launch.follow import following
 from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code, run_stem
 from stvsr.launch.probe import refuse_unshared_storage
+from stvsr.launch.start import find_start
 from stvsr.launch.torch_store import torch_config
 from stvsr.launch.track import WEIGHTS_FILE, remember
 from stvsr.launch.worker import train_worker
@@ -106,16 +107,19 @@ def train(
             "--fresh and --continue-with-changed-code: found both; give one of them"
         )
     lineage = checked_lineage(shards, params.loader)
-    deciding = deciding_parameters(params, lineage)
+    start = find_start(params)
+    start_sha256 = start.sha256 if start else ""
+    deciding = deciding_parameters(params, lineage, start_sha256)
+    stem = run_stem(params, lineage, start_sha256)
     code = present_code(params.model.name)
     path = find_run(
         runs.resolve(),
-        run_stem(params, lineage),
+        stem,
         code,
         continue_with_changed_code=continue_with_changed_code,
         fresh=fresh,
     )
-    if not (fresh or path.exists()) and _is_published(out, run_stem(params, lineage), code):
+    if not (fresh or path.exists()) and _is_published(out, stem, code):
         logger.info("%s: is the model of this run already; --fresh trains anew", out)
         return
     run = RunFolder(
@@ -134,7 +138,12 @@ def train(
             # what is there goes, and other code is recorded, when nothing is in the way
             open_run(path, deciding, code, data_version=data_version, fresh=fresh)
             run = continue_run(path, code, checkpoint.counters.step if checkpoint else 0)
-            fit(new_job(params, shards, run, tracking_uri=uri, profile=profile), resources)
+            if start:
+                start.keep(path)
+            job = new_job(
+                params, shards, run, tracking_uri=uri, profile=profile, start=start_sha256
+            )
+            fit(job, resources)
         checkpoint = Checkpoints(run.checkpoints).newest_whole()
     else:
         logger.info("%s: is at step %d, its last; --fresh trains anew", path, params.train.steps)
@@ -151,6 +160,8 @@ def train(
         git_commit=run.record.code[-1].git_commit,
         run=path.name,
         code=run.record.code,
+        start_from=start.name if start else "",
+        start_sha256=start_sha256,
         stvsr_version=run.record.stvsr_version,
     )
     card = _publish(run, checkpoint, card, out)

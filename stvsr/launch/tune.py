@@ -28,6 +28,7 @@ from stvsr.data.shards.storage import Address
 from stvsr.launch.cluster import cluster, free_cores, worker_resources
 from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code
 from stvsr.launch.probe import refuse_unshared_storage
+from stvsr.launch.start import find_start
 from stvsr.launch.train import (
     MAX_FAILURES,
     checked_lineage,
@@ -89,10 +90,12 @@ def tune(
             "and T_top it searches"
         )
     lineage = checked_lineage(shards, params.loader)
+    start = find_start(params)
+    start_sha256 = start.sha256 if start else ""
     code = present_code(params.model.name)
     deciding = flatten(
         {
-            **deciding_parameters(params, lineage),
+            **deciding_parameters(params, lineage, start_sha256),
             "tune": params.tune.model_dump(),
             "code": code.fingerprint,
         }
@@ -101,12 +104,17 @@ def tune(
     folder = (runs / name).resolve()
     uri = resolve_uri(params.tracking.uri, Path().resolve())
     record = RunRecord(parameters=deciding, code=(code,), data_version=data_version)
-    job = new_job(params, shards, RunFolder(folder, record), tracking_uri=uri, reports=True)
+    job = new_job(
+        params, shards, RunFolder(folder, record), tracking_uri=uri, reports=True,
+        start=start_sha256,
+    )  # fmt: skip
     with cluster(address, dashboard=True), only_writer(folder):
         refuse_unshared_storage(job)
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
+        if start:
+            start.keep(folder)
         tracker = MlflowTracker(uri, params.tracking.experiment, name, folder, tags=job.tags)
         tracker.log_params(deciding)
         job = job.model_copy(update={"parent": tracker.run_id})

@@ -11,6 +11,7 @@ import ray.train.torch
 import torch
 from torch import nn
 
+from stvsr.artifact import read_tensors
 from stvsr.core.clip import ClipBatch
 from stvsr.core.errors import StvsrError, TrainingError
 from stvsr.core.log import set_up_logging
@@ -24,6 +25,7 @@ from stvsr.launch.track import open_tracker, tracked
 from stvsr.models import build_model
 from stvsr.training.loop import Trainer, make_optimizer
 from stvsr.training.run import read_run
+from stvsr.training.start import freeze, start_at
 from stvsr.training.validation import score_clips
 
 logger = logging.getLogger(__name__)
@@ -92,7 +94,12 @@ def build_trainer(job: TrainJob, world: World, device: torch.device) -> Trainer:
     train_set = ShardSet.open(inside(job.shards, "train"), damaged_tars=params.loader.skips_damage)
     test_set = ShardSet.open(inside(job.shards, "test"))
     torch.manual_seed(params.seed)
-    model = build_model(params.model).to(device)
+    model = build_model(params.model)
+    if job.start:
+        weights = read_tensors(Path(job.start_file), job.start)
+        start_at(model, weights, job.start_file, partly=params.train.start_partly)
+    freeze(model, params.train.freeze)
+    model.to(device)
 
     def batches(step: int) -> Iterator[ClipBatch]:
         return train_batches(

@@ -17,6 +17,8 @@ LARGEST_PART = 1 << 24
 NOT_DECIDING = frozenset(
     {
         "recipe",
+        "start_from",
+        "start_partly",
         "workers",
         "min_workers",
         "log_every",
@@ -27,7 +29,11 @@ NOT_DECIDING = frozenset(
         "on_save_failure",
     }
 )
-"""Fields that the weights do not depend on (`workers`: not beyond the rounding of sums)."""
+"""Fields that the weights do not depend on (`workers`: not beyond the rounding of sums). What
+`start_from` names is told apart by its weights."""
+
+FINETUNE = {"steps": 200, "learning_rate": 2e-4, "warmup_steps": 20, "validate_every": 50}
+"""The recipe `finetune`: few steps at a small rate, for a network that is trained already."""
 
 
 class TrainConfig(Config):
@@ -39,9 +45,19 @@ class TrainConfig(Config):
     """
 
     recipe: str = "small"
-    """Where fields start from: `small`, minutes on a laptop, or the name of a model, whose
-    published run it is. Left out of params.yaml it follows `model`: its name for the preset
-    `published`, else `small`."""
+    """Where fields start from: `small`, minutes on a laptop; `finetune`, for a network that is
+    trained already; or the name of a model, whose published run it is. Left out of params.yaml it
+    is `finetune` with `start_from`, else it follows `model`: its name for the preset `published`,
+    else `small`."""
+    start_from: str | None = Field(default=None, min_length=1, max_length=4096)
+    """Network whose weights the run starts from: models:/NAME@ALIAS, stvsr/NAME, the folder of a
+    model or a published checkpoint; null: random weights. Its checksum is part of the run's
+    identity."""
+    start_partly: bool = False
+    """Start from the tensors that fit by name and shape where others do not; else that is
+    refused."""
+    freeze: tuple[str, ...] = Field(default=(), max_length=100)
+    """Patterns of parameters' names, such as `extraction.*`, that are not trained."""
     steps: int = Field(default=300, ge=1, le=LONGEST)
     """Optimizer steps of the whole run."""
     batch_size: int = Field(default=4, ge=1, le=65536)

@@ -71,9 +71,9 @@ class TrainSummary:
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Adam:
-    """Adam over the network's parameters, which are already on the device that trains."""
+    """Adam over the network's trained parameters, which are on the device that trains already."""
     return torch.optim.Adam(
-        model.parameters(),
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         fused=next(model.parameters()).is_cuda or None,  # one kernel in place of hundreds
@@ -110,7 +110,7 @@ class Trainer:
 
         Args:
             model: the network, on the device that trains, with the same weights on every rank.
-            optimizer: over all of the model's parameters, such as `make_optimizer` makes.
+            optimizer: over all of the model's trained parameters, such as `make_optimizer` makes.
             batches: from a step s to this rank's batches of steps s, s + 1, … (the step counts
                 the updates before it), each of batch_size / world.size clips.
             run: the run's folder, on storage that all ranks share.

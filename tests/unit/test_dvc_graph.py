@@ -121,7 +121,9 @@ def test_a_fingerprint_covers_what_decides_the_bytes(stage: str) -> None:
 def test_train_depends_on_the_parameters_that_decide_the_weights(stages: dict[str, Any]) -> None:
     listed = {name for name in stages["train"]["params"] if name.startswith("train.")}
     deciding = set(TrainConfig.model_fields) - NOT_DECIDING
-    assert listed == {f"train.{name}" for name in {"recipe", *deciding}}
+    assert listed == {
+        f"train.{name}" for name in {"recipe", "start_from", "start_partly", *deciding}
+    }
 
 
 def test_params_yaml_has_every_parameter_that_a_stage_depends_on(stages: dict[str, Any]) -> None:

@@ -125,7 +125,9 @@ def test_a_recipe_decides_by_its_values_alone():
 
 
 def test_a_recipe_that_is_not_there_is_refused_with_those_that_are():
-    with pytest.raises(ParamsError, match=r"train\.recipe: found 'sgd'; allowed: small, stdan"):
+    with pytest.raises(
+        ParamsError, match=r"train\.recipe: found 'sgd'; allowed: small, finetune, stdan"
+    ):
         train_of(recipe="sgd")
 
 

@@ -1,0 +1,58 @@
+"""`train.start_from`: the named network's weights, kept in the run's folder for its workers."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stvsr.artifact import tensors_to_bytes
+from stvsr.core.files import write_bytes_whole
+from stvsr.launch.job import START_FILE
+from stvsr.models import build_model
+from stvsr.open_model import open_model
+from stvsr.params import Params
+from stvsr.training.start import freeze, misfits, refuse_misfits
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from.
+
+    Attributes:
+        name: as `train.start_from` has it; of a path its last part, since a card goes to others.
+        weights: the network's state.
+        sha256: of the state as safetensors, which tells one run from another.
+    """
+
+    name: str
+    weights: dict[str, Tensor]
+    sha256: str
+
+    def keep(self, run: Path) -> None:
+        """Write the weights to a run's folder, where its workers find them."""
+        write_bytes_whole(run / START_FILE, tensors_to_bytes(self.weights))
+
+
+def find_start(params: Params) -> Start | None:
+    """What `train.start_from` names, held against the network of `model`; None where it is null.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or tensors do not fit and `start_partly` is not
+            set; a line for each.
+        ParamsError: there is no such version, or `train.freeze` fits no parameter.
+        ServiceError: MLflow does not answer.
+    """
+    with torch.device("meta"):
+        network = build_model(params.model)
+    freeze(network, params.train.freeze)
+    name = params.train.start_from
+    if name is None:
+        return None
+    model, _ = open_model(name)
+    weights = model.state_dict()
+    if not params.train.start_partly:
+        refuse_misfits(misfits(network.state_dict(), weights), f"train.start_from: {name}")
+    shown = name if name.startswith("models:/") else "/".join(Path(name).parts[-2:])
+    return Start(shown, weights, hashlib.sha256(tensors_to_bytes(weights)).hexdigest())
