@@ -90,7 +90,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
             )
     for name, parameter in model.named_parameters():
         if any(fnmatchcase(name, pattern) for pattern in patterns):
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad = False
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ParamsError(
             f"train.freeze: found {', '.join(patterns)}, which fits every parameter; "

@@ -78,6 +78,7 @@ class ForgivingTracker:
         self._is_down = False
         self._wait_until = 0.0
         self._leave_at: float | None = None
+        self._is_left = False
 
     def hurry(self) -> None:
         """Wait no longer than LEAVE_SECONDS from now on: the process was asked to stop."""
@@ -107,13 +108,14 @@ class ForgivingTracker:
             return
         if self._leave_at is None:
             self._call(call)
-        elif (seconds := self._leave_at - time.monotonic()) > 0:
+        elif not self._is_left:
             # A call that gets no answer in time is left behind, in a thread that ends with the
             # process.
             thread = threading.Thread(target=self._call, args=(call,), daemon=True)
             thread.start()
-            thread.join(seconds)
-            if thread.is_alive():
+            thread.join(max(0.0, self._leave_at - time.monotonic()))
+            self._is_left = thread.is_alive()
+            if self._is_left:
                 logger.warning(
                     "tracker: no answer within %g s; it gets the rest when the run resumes",
                     LEAVE_SECONDS,

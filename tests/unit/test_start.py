@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from stvsr.training.run import open_run
 from stvsr.training.start import freeze, start_at
 from tests.support.models import TINY_STDAN, write_tiny_artifact
 
-STILL = {"learning_rate": 1e-12, "min_learning_rate": 0.0, "warmup_steps": 0}
+STILL: dict[str, Any] = {"learning_rate": 1e-12, "min_learning_rate": 0.0, "warmup_steps": 0}
 """A rate at which two steps leave the weights where they start."""
 
 

@@ -254,7 +254,7 @@ def test_nothing_in_a_version_is_pickled(project: Path) -> None:
     source = client.get_model_version_download_uri("no-pickle", registered.version)
     files = [path for path in Path(source.removeprefix("file://")).rglob("*") if path.is_file()]
     kinds = {path.suffix for path in files}
-    assert kinds <= {".py", ".j2", ".json", ".yaml", ".txt", ".safetensors", ""}
+    assert kinds <= {".py", ".j2", ".md", ".json", ".yaml", ".txt", ".safetensors", ""}
     assert {path.name for path in files if path.suffix == ""} == {"MLmodel"}
     assert {path.name for path in files} >= {"weights.safetensors", "model.json"}
 

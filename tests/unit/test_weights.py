@@ -9,10 +9,10 @@ from pipelines.weights import photographs
 from pipelines.weights.photographs import make_photographs, read_table
 from stvsr import weights
 from stvsr.artifact import Card, save_artifact
-from stvsr.cli import _load_model
 from stvsr.core.errors import CheckpointError, SourceError
 from stvsr.data.sources.sample import CUTOUTS
 from stvsr.models import StdanConfig, build_model
+from stvsr.open_model import open_model
 from stvsr.params import load_params
 from stvsr.weights import load_shipped, shipped_names
 
@@ -37,8 +37,8 @@ def tiny(tmp_path, monkeypatch) -> Path:
 
 def test_a_shipped_network_is_opened_by_its_name_where_a_folder_is_taken(tiny, monkeypatch):
     monkeypatch.chdir(tiny.parent)
-    by_name, card = _load_model("stvsr/tiny")
-    by_folder, _ = _load_model(str(tiny))
+    by_name, card = open_model("stvsr/tiny")
+    by_folder, _ = open_model(str(tiny))
     assert card.step == 1
     lr_clip = torch.rand(1, 2, 3, 16, 16)
     with torch.inference_mode():
