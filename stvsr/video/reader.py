@@ -184,7 +184,7 @@ class VideoReader:
                 stream = _video_stream(self.path, container)
                 # An error in the bits is an error of its packet; else the decoder conceals it, and
                 # marks one frame of all that are predicted from it.
-                stream.codec_context.options = {"err_detect": "+crccheck+explode"}
+                stream.codec_context.options = {"err_detect": "+crccheck+bitstream+buffer+explode"}
                 yield container, stream
 
 
