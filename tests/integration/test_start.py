@@ -1,5 +1,6 @@
 """`stvsr train` with `train.start_from`, under Ray."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,14 @@ def test_a_run_that_starts_from_a_model_says_so_in_its_card(
     project = make_project(
         tmp_path / "project",
         tiny_sets,
-        model=TINY_STDAN.model_dump(mode="json"),
         start_from=str(tmp_path / "start"),
         learning_rate=1e-12,
         min_learning_rate=0.0,
         steps=2,
     )
+    params = json.loads((project / "params.yaml").read_text())
+    params["model"] = TINY_STDAN.model_dump(mode="json")
+    (project / "params.yaml").write_text(json.dumps(params))
     code, output = stvsr(project, "train")
     assert code == 0, output
     card = read_card(project / "model")

@@ -26,13 +26,11 @@ TRAIN = {
 }  # fmt: skip
 
 
-def make_project(
-    folder: Path, shards: Path, *, model: dict[str, Any] = MODEL, **train: Any
-) -> Path:
+def make_project(folder: Path, shards: Path, **train: Any) -> Path:
     """A project in `folder`; `train` is what its params.yaml says otherwise than TRAIN."""
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "shards").symlink_to(shards)
-    params = {"model": model, "train": TRAIN | train, "loader": {"kind": "torch", "threads": 1}}
+    params = {"model": MODEL, "train": TRAIN | train, "loader": {"kind": "torch", "threads": 1}}
     (folder / "params.yaml").write_text(json.dumps(params))
     (folder / ".gitignore").write_text("/data\n/runs\n/model\n/mlflow.db\n/mlartifacts\n")
     (folder / "mlflow.db").write_bytes(new_mlflow_store())
