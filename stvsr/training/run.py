@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import stvsr
 from stvsr.artifact import CodeVersion
@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 RECORD_FILE = "run.json"
 
+SHOWN_LETTERS = 200
+"""Letters of a parameter's value that a refusal shows."""
+
 REMEDY = "put it back, use the version that wrote it, or throw the run away with --fresh"
 """What to do about a record that cannot be read."""
 
@@ -30,7 +33,7 @@ class RunRecord(Config):
 
     format: Literal[2] = 2
     """Version of this file."""
-    parameters: dict[str, str | int | float | bool | None]
+    parameters: dict[Annotated[str, Field(max_length=200)], str | int | float | bool | None]
     """By dotted name, as `flatten` makes them."""
     code: tuple[CodeVersion, ...] = Field(min_length=1)
     """Every code the run was trained with, the first from step 0."""
@@ -235,7 +238,7 @@ def _refuse_others(run: RunFolder, wanted: Mapping[str, Scalar]) -> None:
     lines = [
         f"{name} was {_shown(found, name)}, now {_shown(wanted, name)}"
         for name in sorted({*found, *wanted})
-        if _shown(found, name) != _shown(wanted, name)
+        if _text(found, name) != _text(wanted, name)
     ]
     if lines:
         raise TrainingError(
@@ -244,5 +247,10 @@ def _refuse_others(run: RunFolder, wanted: Mapping[str, Scalar]) -> None:
         )
 
 
-def _shown(parameters: Mapping[str, Scalar], name: str) -> str:
+def _text(parameters: Mapping[str, Scalar], name: str) -> str:
     return json.dumps(parameters[name]) if name in parameters else "absent"
+
+
+def _shown(parameters: Mapping[str, Scalar], name: str) -> str:
+    text = _text(parameters, name)
+    return text if len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS]}…"
