@@ -146,6 +146,12 @@ def _pickle_of_zip(content: bytes, limit: int) -> bytes:
             )
         _refuse_sizes(sum(sizes.values()), limit, "its members unpack to")
         _refuse_sizes(sizes[pickles[0].lower()], PICKLE_BYTES, "its names unpack to")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(
+                f"{shown(damaged)}: its bytes have another checksum than the file says; it is "
+                "damaged: fetch or copy it again"
+            )
         return archive.read(pickles[0])
 
 

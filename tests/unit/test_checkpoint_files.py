@@ -21,6 +21,7 @@ from stvsr.core.errors import CheckpointError
 from stvsr.models import StdanConfig, build_model
 from stvsr.models.base import ModelEntry
 from stvsr.published import PUBLISHED, import_checkpoint, published_weights
+from tests.support.files import flip_byte
 from tests.support.models import TINY_STDAN
 
 Weights = dict[str, Tensor]
@@ -289,3 +290,15 @@ def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path) -> None:
     ):
         for part in (1, 9, len(form) // 2, len(form) - 1):
             assert "\n" not in refusal(form[:part], tmp_path)
+
+
+def test_a_flipped_byte_of_a_value_is_damage(tmp_path: Path) -> None:
+    file = tmp_path / "in.pth"
+    weights = network_weights()
+    torch.save(weights, file)
+    values = max(weights.values(), key=Tensor.numel).numpy().tobytes()
+    flip_byte(file, file.read_bytes().index(values) + 5)
+    with pytest.raises(
+        CheckpointError, match=r"in\.pth: .*/data/\d+: its bytes have another check"
+    ):
+        import_checkpoint("stdan", file, tmp_path / "out")
