@@ -508,7 +508,7 @@ def upscale(
 
 
 def _load_upscaler(model: str) -> "tuple[StvsrModel, Card | None]":
-    """What `stvsr upscale --model` names; the baseline has no card."""
+    """What `stvsr upscale` and `stvsr export` name; the baseline has no card."""
     from stvsr.models import BicubicLinear
     from stvsr.open_model import open_model
 
@@ -520,6 +520,31 @@ def _load_upscaler(model: str) -> "tuple[StvsrModel, Card | None]":
     if model == "bicubic_linear":
         return BicubicLinear(), None
     return open_model(model)
+
+
+@verb("export")
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="models:/NAME@ALIAS, folder of a model, published checkpoint, stvsr/NAME, or "
+            "bicubic_linear."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="A .pt2 (torch-export) or .onnx.")],
+    format_: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="torch-export or onnx.")
+    ],
+    frames: Annotated[
+        int, typer.Option(help="Frames of a clip, where the file takes one number only.")
+    ] = 4,
+) -> None:
+    """Write a network as one file that runs without stvsr, and check that file."""
+    from stvsr.inference.export import ExportRequest
+    from stvsr.inference.export import export as write_export
+
+    request = ExportRequest(model=model, output=out, format=format_, frames=frames)
+    sys.stdout.write(write_export(request, _load_upscaler))
 
 
 @verb("table")

@@ -55,6 +55,7 @@ def diagnose(project: Path, params: Path | None = None) -> list[Finding]:
         _dvc,
         _prefect,
         _codecs,
+        _onnx,
         _memory,
         _folders,
         _disk,
@@ -216,6 +217,11 @@ def _codecs(_: Path) -> Finding:
         "source.kind=videos",
         INSTALL,
     )
+
+
+def _onnx(_: Path) -> Finding:
+    code = "import onnx, onnxruntime, onnxscript"
+    return _package("ONNX Runtime", "onnxruntime", code, "export --format onnx")
 
 
 def _memory(_: Path) -> Finding:

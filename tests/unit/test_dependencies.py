@@ -17,12 +17,13 @@ OURS = {"stvsr", "pipelines", "tests", "benchmarks"}
 EXTRAS = {
     "stvsr/data": ("data",),
     "stvsr/video": ("data",),
+    "stvsr/inference": ("export",),
     "stvsr/launch": ("train",),
     "stvsr/tracking": ("track",),
     "pipelines": ("flow",),
     "pipelines/weights": ("data", "flow"),
-    "tests": ("data", "train", "track", "flow", "dev"),
-    "benchmarks": ("data", "train", "track", "flow", "dev"),
+    "tests": ("data", "train", "track", "flow", "export", "dev"),
+    "benchmarks": ("data", "train", "track", "flow", "export", "dev"),
 }
 """Extras that a room may import from besides the base; a room that is not listed has the base."""
 

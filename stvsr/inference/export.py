@@ -1,0 +1,295 @@
+"""A network in one file that runs without this package: what `stvsr export` does.
+
+The file is made in memory, run beside the network at other sizes than it was traced at, and written
+only if it gives the same. Padding to the sizes that a network takes is part of the file.
+"""
+
+import importlib.util
+import io
+import json
+import logging
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+import stvsr
+from stvsr.artifact import Card
+from stvsr.core.errors import InputError, StvsrError
+from stvsr.core.files import only_writer, open_regular, write_bytes_whole
+from stvsr.inference.lineage import lineage
+from stvsr.inference.plain_operators import FOR_ONNX, FOR_TORCH, ONNX_OPSET
+from stvsr.inference.tracing import axes_of, trace
+from stvsr.models import StvsrModel
+
+logger = logging.getLogger(__name__)
+
+FORMATS = {"torch-export": ".pt2", "onnx": ".onnx"}
+"""Suffix of each format's files."""
+
+TOLERANCE = 1e-4
+"""Difference at most between a file's and the network's output, of values in 0..1."""
+
+CHECKED = ((1, 24, 32), (3, 37, 18), (1, 51, 70))
+"""Batch, height and width of the clips that a file is checked on."""
+
+LARGEST_ONNX = 2_000_000_000
+"""Bytes at most of weights in an ONNX file, whose format ends at 2 GiB."""
+
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+FACTS = "stvsr.json"
+"""Name of the metadata in a torch.export file."""
+
+ONNX_MARK = b"\x12\x05stvsr"
+"""Bytes near the beginning of an ONNX file that say who made it."""
+
+Loader = Callable[[str], tuple[StvsrModel, Card | None]]
+"""Loads the model that a request names, on the CPU; without a card, it has no weights."""
+
+Run = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What is asked for.
+
+    Attributes:
+        model: as the loader takes it.
+        output: the file.
+        format: one of `FORMATS`.
+        frames: of a clip, where their number is fixed.
+    """
+
+    model: str
+    output: Path
+    format: str
+    frames: int = 4
+
+
+def export(request: ExportRequest, load: Loader) -> str:
+    """Export a network and check the file; return the line that the command prints.
+
+    Args:
+        request: what is asked for.
+        load: opens the model.
+
+    Raises:
+        StvsrError: an argument is not possible, a package is missing, or the file would not give
+            what the network gives.
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    began = time.monotonic()
+    _check_request(request)
+    network, card = load(request.model)
+    with only_writer(request.output):
+        logger.info("%s: traced and checked, which takes a minute or more", request.output)
+        program = _trace(request, network)
+        axes = axes_of(program)
+        facts = _facts(request, card, axes)
+        if request.format == "onnx":
+            content = _to_onnx(program, axes, facts)
+            run = _run_onnx(content)
+        else:
+            content = _to_torch(program, facts)
+            run = _run_torch(content)
+        difference = _largest_difference(run, network, request, axes)
+        _refuse_output(request.output)  # minutes have passed
+        write_bytes_whole(request.output, content)
+    return (
+        f"{request.output}: {request.format}, {_shown(axes)}; differs from the network by "
+        f"{difference:.1e} at most, {lineage(card, request.model)}, "
+        f"{len(content) / 1e6:.1f} MB in {time.monotonic() - began:.1f} s\n"
+    )
+
+
+# --- what is asked for
+
+
+def _check_request(request: ExportRequest) -> None:
+    suffix = FORMATS.get(request.format)
+    if suffix is None:
+        raise InputError(
+            f"--format: found {request.format}; allowed: {', '.join(FORMATS)}; give one of them"
+        )
+    if request.output.suffix.lower() != suffix:
+        raise InputError(
+            f"OUT: found {request.output}; a {request.format} file is called *{suffix}; "
+            "change the name, or --format"
+        )
+    if request.frames < 2:
+        raise InputError(f"--frames: found {request.frames}; expected at least 2; raise it")
+    if not request.output.parent.is_dir():
+        raise InputError(
+            f"OUT: found {request.output}, and no folder {request.output.parent}; make it first"
+        )
+    _refuse_output(request.output)
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if request.format == "onnx" and missing:
+        raise StvsrError(
+            f"--format onnx: needs {', '.join(missing)}, which is not installed",
+            remedy="pip install 'stvsr[export]'",
+        )
+
+
+def _refuse_output(output: Path) -> None:
+    if output.exists() and not _is_ours(output):
+        raise InputError(
+            f"OUT: found {output}, which stvsr did not write and which would be lost; "
+            "name another, or move that away"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open_regular(path) as file:
+        if path.suffix.lower() == FORMATS["onnx"]:
+            return ONNX_MARK in file.read(64)
+        try:
+            names = zipfile.ZipFile(file).namelist()
+        except zipfile.BadZipFile:
+            return False
+        return any(name.endswith(f"/{FACTS}") for name in names)
+
+
+def _facts(request: ExportRequest, card: Card | None, axes: dict[str, int | str]) -> dict[str, str]:
+    """The file's metadata."""
+    facts = {
+        "stvsr": f"stvsr {stvsr.__version__}: {lineage(card, request.model)}",
+        "input": "lr_clip (batch, frames, 3, height, width), float32, RGB in [0, 1]",
+        "output": "sr_clip (batch, 2 * frames - 1, 3, 4 * height, 4 * width), not clamped",
+        "axes": _shown(axes),
+    }
+    return facts if card is None else {**facts, "card": card.model_dump_json()}
+
+
+def _shown(axes: dict[str, int | str]) -> str:
+    """Axes in words: what any size fits, and what is fixed."""
+    any_size = [name for name, size in axes.items() if isinstance(size, str)]
+    fixed = [
+        f"{name} = {size}"
+        for name, size in axes.items()
+        if isinstance(size, int) and name != "channels"
+    ]
+    return f"any {', '.join(any_size)}" + (f"; {', '.join(fixed)} only" if fixed else "")
+
+
+# --- the file
+
+
+def _trace(request: ExportRequest, network: StvsrModel) -> ExportedProgram:
+    operators = FOR_ONNX if request.format == "onnx" else FOR_TORCH
+    size = sum(parameter.nbytes for parameter in network.parameters())
+    if request.format == "onnx" and size > LARGEST_ONNX:
+        raise StvsrError(
+            f"{request.model}: {size} bytes of weights; an ONNX file holds {LARGEST_ONNX}",
+            remedy="export it as torch-export",
+        )
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return trace(network, request.frames, operators)
+    except (RuntimeError, ValueError, TypeError) as error:  # torch's, whose subclasses are many
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise StvsrError(
+            f"{request.model}: torch.export cannot trace it ({reason[0]})",
+            remedy="use it through Python, or export another network",
+        ) from None
+
+
+def _to_torch(program: ExportedProgram, facts: dict[str, str]) -> bytes:
+    content = io.BytesIO()
+    with warnings.catch_warnings(action="ignore"):
+        torch.export.save(program, content, extra_files={FACTS: json.dumps(facts, indent=1)})
+    return content.getvalue()
+
+
+def _to_onnx(program: ExportedProgram, axes: dict[str, int | str], facts: dict[str, str]) -> bytes:
+    with warnings.catch_warnings(action="ignore"):
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=["lr_clip"],
+            output_names=["sr_clip"],
+            opset_version=ONNX_OPSET,
+            verbose=False,
+        )
+    if exported is None:
+        raise AssertionError("torch.onnx.export gives a program where dynamo is True")
+    exported.rename_axes({size: name for name, size in axes.items() if isinstance(size, str)})
+    exported.model.producer_name = "stvsr"
+    exported.model.producer_version = stvsr.__version__
+    exported.model.metadata_props.update(facts)
+    content: bytes = exported.model_proto.SerializeToString()
+    return content
+
+
+# --- the check
+
+
+def _run_torch(content: bytes) -> Run:
+    module = torch.export.load(io.BytesIO(content)).module()
+
+    def run(lr_clip: Tensor) -> Tensor:
+        sr_clip: Tensor = module(lr_clip)
+        return sr_clip
+
+    return run
+
+
+def _run_onnx(content: bytes) -> Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return lambda lr_clip: torch.from_numpy(session.run(None, {"lr_clip": lr_clip.numpy()})[0])
+
+
+def _sizes(request: ExportRequest, axes: dict[str, int | str]) -> Iterator[tuple[int, ...]]:
+    """Shapes of the clips that a file is checked on: other ones than the traced wherever it may."""
+    for number, (batch, height, width) in enumerate(CHECKED):
+        wanted = {
+            "batch": batch,
+            "frames": request.frames + number,
+            "channels": 3,
+            "height": height,
+            "width": width,
+        }
+        fixed = {name: size for name, size in axes.items() if isinstance(size, int)}
+        yield tuple((wanted | fixed).values())
+
+
+def _largest_difference(
+    run: Run, network: StvsrModel, request: ExportRequest, axes: dict[str, int | str]
+) -> float:
+    """Compare a file with its network.
+
+    Raises:
+        StvsrError: they differ by more than `TOLERANCE`, or the file does not run.
+    """
+    largest = 0.0
+    for number, size in enumerate(_sizes(request, axes)):
+        lr_clip = torch.rand(size, generator=torch.Generator().manual_seed(number))
+        try:
+            with torch.inference_mode():
+                difference = float((run(lr_clip) - network(lr_clip)).abs().max())
+        except Exception as error:  # of whatever runs the file
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise _wrong(request, f"fails on a clip {size} ({reason[0]})") from None
+        if not difference <= TOLERANCE:
+            found = f"differs from the network by {difference:.1e} on a clip {size}"
+            raise _wrong(request, f"{found}, allowed: {TOLERANCE:.0e}")
+        largest = max(largest, difference)
+    return largest
+
+
+def _wrong(request: ExportRequest, found: str) -> StvsrError:
+    return StvsrError(
+        f"{request.output}: not written: as {request.format}, {request.model} {found}",
+        remedy="choose another --format, and report this",
+    )
