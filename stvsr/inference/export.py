@@ -12,6 +12,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,7 +194,7 @@ def _trace(request: ExportRequest, network: StvsrModel) -> ExportedProgram:
             remedy="export it as torch-export",
         )
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with _quiet():
             return trace(network, request.frames, operators)
     except (RuntimeError, ValueError, TypeError) as error:  # torch's, whose subclasses are many
         reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -205,13 +206,13 @@ def _trace(request: ExportRequest, network: StvsrModel) -> ExportedProgram:
 
 def _to_torch(program: ExportedProgram, facts: dict[str, str]) -> bytes:
     content = io.BytesIO()
-    with warnings.catch_warnings(action="ignore"):
+    with _quiet():
         torch.export.save(program, content, extra_files={FACTS: json.dumps(facts, indent=1)})
     return content.getvalue()
 
 
 def _to_onnx(program: ExportedProgram, axes: dict[str, int | str], facts: dict[str, str]) -> bytes:
-    with warnings.catch_warnings(action="ignore"):
+    with _quiet():
         exported = torch.onnx.export(
             program,
             dynamo=True,
@@ -228,6 +229,19 @@ def _to_onnx(program: ExportedProgram, axes: dict[str, int | str], facts: dict[s
     exported.model.metadata_props.update(facts)
     content: bytes = exported.model_proto.SerializeToString()
     return content
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's exporters from writing about themselves, such as on packages they could use."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        exporter.setLevel(level)
 
 
 # --- the check
