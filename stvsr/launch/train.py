@@ -44,6 +44,7 @@ from stvsr.training.history import read_history_until, write_csv
 from stvsr.training.run import (
     RunFolder,
     RunRecord,
+    card_of,
     continue_run,
     find_run,
     flatten,
@@ -150,20 +151,7 @@ def train(
     if checkpoint is None:
         raise TrainingError(f"{path}: the run ended without a checkpoint; see {path / 'train.log'}")
     run = read_run(path)
-    card = Card(
-        model=params.model,
-        step=checkpoint.counters.step,
-        steps_total=params.train.steps,
-        seed=params.seed,
-        degradation=lineage.degradation.model_dump(mode="json"),
-        data_hash=lineage.data_hash,
-        git_commit=run.record.code[-1].git_commit,
-        run=path.name,
-        code=run.record.code,
-        start_from=start.name if start else "",
-        start_sha256=start_sha256,
-        stvsr_version=run.record.stvsr_version,
-    )
+    card = card_of(run, checkpoint.counters.step, start.name if start else "")
     card = _publish(run, checkpoint, card, out)
     write_text_whole(path / WEIGHTS_FILE, f"{card.weights_sha256}\n")
     try:
