@@ -370,7 +370,7 @@ def score(
         str | None,
         typer.Argument(
             metavar="[MODEL]",
-            help="models:/NAME@ALIAS, folder of a model, published checkpoint, or stvsr/NAME.",
+            help="stvsr/NAME, models:/NAME@ALIAS, folder of a model or run, published checkpoint.",
         ),
     ] = None,
     set_: Annotated[
@@ -442,9 +442,10 @@ def upscale(
     model: Annotated[
         str,
         typer.Option(
-            help="models:/NAME@ALIAS, folder of a model, published checkpoint, or bicubic_linear."
+            help="stvsr/NAME, models:/NAME@ALIAS, folder of a model or run, published checkpoint, "
+            "or bicubic_linear."
         ),
-    ] = "",
+    ] = "stvsr/small",
     space: Annotated[int, typer.Option(help="Scale in height and width: 4, 2 or 1.")] = 4,
     time: Annotated[int, typer.Option(help="Scale of the frame rate: 2 or 1.")] = 2,
     start: Annotated[
@@ -512,11 +513,6 @@ def _load_upscaler(model: str) -> "tuple[StvsrModel, Card | None]":
     from stvsr.models import BicubicLinear
     from stvsr.open_model import open_model
 
-    if not model:
-        raise StvsrError(
-            "--model: found none, and no network ships with this version yet; give "
-            "models:/NAME@ALIAS, the folder of a model, or bicubic_linear"
-        )
     if model == "bicubic_linear":
         return BicubicLinear(), None
     return open_model(model)
