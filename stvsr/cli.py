@@ -509,7 +509,7 @@ def upscale(
 
 
 def _load_upscaler(model: str) -> "tuple[StvsrModel, Card | None]":
-    """What `stvsr upscale --model` names; the baseline has no card."""
+    """The network that `stvsr upscale --model` names; the baseline has no card."""
     from stvsr.models import BicubicLinear
     from stvsr.open_model import open_model
 

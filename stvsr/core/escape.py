@@ -6,7 +6,7 @@ HTML is not here: Jinja escapes it where the page is written.
 import re
 
 _MARKDOWN = re.compile(r"([\\`*\[\]<>#|~&$]|_(?![^\W_])|(?<![^\W_])_)")
-"""What means something in Markdown, in a table or outside; _ inside a word does not."""
+"""Characters with a meaning in Markdown, in a table or outside; _ inside a word has none."""
 
 _FORMULA = ("=", "+", "-", "@")
 """Beginnings of what a spreadsheet computes."""

@@ -77,7 +77,7 @@ Loader = Callable[[str], tuple[StvsrModel, Card | None]]
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """What is asked for.
+    """The request for an upscaled video.
 
     Attributes:
         input: a video, a folder of numbered images, or a pattern such as FOLDER/f_%04d.png.
@@ -216,7 +216,7 @@ def _suffix(request: VideoRequest) -> str:
 
 
 def _folder(output: Path) -> Path:
-    """What appears whole: the file, or the folder of the images."""
+    """The path that appears whole: the file, or the folder of the images."""
     return output.parent if is_pattern(output.name) else output
 
 

@@ -18,7 +18,7 @@ from stvsr.training.start import freeze, misfits, refuse_misfits
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from.
+    """The weights that a run starts from.
 
     Attributes:
         name: as `train.start_from` has it; of a path its last part, since a card goes to others.
@@ -36,7 +36,7 @@ class Start:
 
 
 def find_start(params: Params) -> Start | None:
-    """What `train.start_from` names, held against the network of `model`; None where it is null.
+    """The network that `train.start_from` names, held against `model`; None where it is null.
 
     Raises:
         CheckpointError: it is missing or damaged, or tensors do not fit and `start_partly` is not

@@ -327,7 +327,7 @@ def checked_lineage(shards: Address, loader: LoaderConfig) -> Lineage:
 
 
 def _is_published(out: Path, stem: str, code: CodeVersion) -> bool:
-    """Whether `out` holds the whole, finished model of these parameters and this code."""
+    """True if `out` holds the whole, finished model of these parameters and this code."""
     try:
         _, card = load_artifact(out)
     except CheckpointError:

@@ -35,7 +35,7 @@ OTHER_STORE = "name another store in tracking.uri or MLFLOW_TRACKING_URI"
 
 
 class DatabaseState(Enum):
-    """What opening a database calls for."""
+    """The step that opening a database calls for."""
 
     NEW = "is made"
     """It is missing, empty, or was left by a process that was killed while it made the tables."""

@@ -221,7 +221,7 @@ def _no_answer(uri: str, error: Exception) -> ServiceError:
 
 
 def _remedy(uri: str, error: Exception) -> str:
-    """What to do about an error: a database's cause decides before a system's and MLflow's."""
+    """Remedy for an error: a database's cause decides before a system's and MLflow's."""
     causes = list(_causes(error))
     kinds = (sqlite3.Error, OSError, MlflowException)
     found = (cause for kind in kinds for cause in causes if isinstance(cause, kind))
@@ -240,7 +240,7 @@ def _remedy(uri: str, error: Exception) -> str:
 
 
 def _server_remedy(causes: Sequence[BaseException]) -> str:
-    """What to do about a server that is not there, or that answers with an error."""
+    """Remedy for a server that is not there, or that answers with an error."""
     gone = [cause for cause in causes if isinstance(cause, OSError)]
     # requests' RetryError: the server answered each time, with a fault of its own
     if gone and not any(type(cause).__name__ == "RetryError" for cause in gone):

@@ -25,7 +25,7 @@ SHOWN_LETTERS = 200
 """Letters of a parameter's value that a refusal shows."""
 
 REMEDY = "put it back, use the version that wrote it, or throw the run away with --fresh"
-"""What to do about a record that cannot be read."""
+"""Remedy for a record that cannot be read."""
 
 
 class RunRecord(Config):

@@ -291,7 +291,7 @@ class Encoder:
         yield from self._encoded(frame)
 
     def finish(self) -> Iterator[Coded]:
-        """What is left.
+        """Encode the frames that are left.
 
         Raises:
             InputError: the encoder fails.

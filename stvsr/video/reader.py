@@ -208,7 +208,7 @@ class _Clock:
 
 
 class _Found(NamedTuple):
-    """What is known of a frame when it is decoded."""
+    """The facts of a frame at the time it is decoded."""
 
     pts: int | None
     geometry: Geometry | None
@@ -217,7 +217,7 @@ class _Found(NamedTuple):
 
 
 class Scan:
-    """What one pass over a video has found.
+    """The findings of one pass over a video.
 
     Attributes:
         frames: every frame in the order in which it is shown; known at the end.

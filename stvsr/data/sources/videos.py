@@ -44,7 +44,7 @@ class VideoFile:
 
     @property
     def frames(self) -> Sequence[ScannedFrame]:
-        """What the scan has found."""
+        """The scan's findings."""
         return self._scan.frames
 
     def place(self, number: int) -> str:
