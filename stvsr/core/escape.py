@@ -21,6 +21,11 @@ def one_line(text: object) -> str:
     return given if given.isprintable() else "".join(map(_visible, given))
 
 
+def lines(text: str) -> str:
+    r"""The text with its line ends and tabs; other characters as `one_line` has them."""
+    return "".join(c if c in "\n\t" else _visible(c) for c in text)
+
+
 def _visible(character: str) -> str:
     return character if character.isprintable() else repr(character)[1:-1]
 

@@ -300,14 +300,14 @@ class Encoder:
 
     def _encoded(self, frame: av.VideoFrame | None) -> Iterator[Coded]:
         try:
-            packets = self._context.encode(frame)
+            packets: list[Any] = self._context.encode(frame)
         except (av.FFmpegError, ValueError) as error:
             raise InputError(
                 f"--codec: found {self._form.codec}, whose encoder failed at a frame "
                 f"({_reason(error)}); choose another codec"
             ) from None
         for packet in packets:
-            yield Coded(bytes(packet), int(packet.pts), bool(packet.is_keyframe))
+            yield Coded(bytes(packet), int(packet.pts), packet.is_keyframe)
 
 
 def to_frame(rgb: Plane, form: Format) -> av.VideoFrame:
