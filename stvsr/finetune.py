@@ -258,7 +258,8 @@ def _open_folder(
                 link = partial / VIDEOS / name
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(path)
-            (partial / PARAMS_FILE).write_text(_as_yaml(params), encoding="utf-8")
+            text = _as_yaml(params)  # its reader refuses a path that is not in UTF-8
+            (partial / PARAMS_FILE).write_text(text, encoding="utf-8", errors="surrogateescape")
             text = record.model_dump_json(indent=1) + "\n"
             (partial / RECORD_FILE).write_text(text, encoding="utf-8")
         return
@@ -275,7 +276,9 @@ def _as_yaml(params: Sections) -> str:
     lines = ["# Made by `stvsr finetune`; `stvsr params --explain KEY` explains a key."]
     for section, values in params.items():
         lines += ["", f"{section}:"]
-        lines += [f"  {key}: {json.dumps(value)}" for key, value in values.items()]
+        lines += [
+            f"  {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()
+        ]
     return "\n".join(lines) + "\n"
 
 
