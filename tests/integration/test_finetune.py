@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def project(tmp_path: Path) -> Path:
     """A folder with a video, a network to start from and an MLflow store."""
     write_tiny_artifact(tmp_path / "start", seed=5)
-    encode(tmp_path / "clip.mp4", (numbered(n, 64, 64) for n in range(35)))
+    encode(tmp_path / "clip.mp4", (numbered(n) for n in range(35)))
     (tmp_path / "mlflow.db").write_bytes(new_mlflow_store())
     return tmp_path
 
@@ -30,7 +30,7 @@ def folders(project: Path) -> list[Path]:
 
 
 def test_a_killed_run_resumes_to_its_end_and_registers_what_it_gained(project: Path) -> None:
-    command = ["finetune", "clip.mp4", "--model", "start", "--register", "mine"]
+    command = ["finetune", "clip.mp4", "--model", "start", "--size", "64x64", "--register", "mine"]
     command += ["--steps", "60", "--learning-rate", "0.001"]
     with started(project, *command) as process:
         wait_until("the run's folder", lambda: bool(folders(project)))
@@ -59,7 +59,7 @@ def test_a_killed_run_resumes_to_its_end_and_registers_what_it_gained(project: P
 
 
 def test_without_a_gain_the_start_is_recommended_and_nothing_is_registered(project: Path) -> None:
-    command = ["finetune", "clip.mp4", "--model", "start", "--out", "mine"]
+    command = ["finetune", "clip.mp4", "--model", "start", "--size", "64x64", "--out", "mine"]
     steps = ["--steps", "1", "--learning-rate", "1e-7"]
     code, text = stvsr(project, *command, *steps, "--register", "mine")
     assert code == 0, text
