@@ -50,7 +50,7 @@ VIDEOS = "videos"
 MODEL = "model"
 
 MOST_CLIPS = {"train_clips": 400, "test_clips": 24}
-"""Clips at most, evenly spread over the videos: more than a short run sees; scored in minutes."""
+"""Clips at most, evenly spread over the videos."""
 
 DECODED_MIB = 1024
 """Memory for decoded clips: `MOST_CLIPS` of the largest size fit."""
