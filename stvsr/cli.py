@@ -334,6 +334,56 @@ def tune(
         )
 
 
+@verb("finetune")
+def finetune(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES...", help="Videos, or folders of videos.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Network to start from: models:/NAME@ALIAS, folder of a model, published "
+            "checkpoint, or stvsr/NAME; default: stvsr/small."
+        ),
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default: finetune/NAME-DIGITS.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of training; default: 200.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: 0.0002.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH", help="Size of the clips; default: what all videos have, up to 448x256."
+        ),
+    ] = None,
+    register: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Register the result under this name, if it is better."),
+    ] = "",
+) -> None:
+    """Adapt a network to your own videos, and say what was gained; given again, it resumes."""
+    from stvsr.finetune import FinetuneRequest
+    from stvsr.finetune import finetune as adapt
+
+    request = FinetuneRequest(
+        files=files,
+        model=model,
+        steps=steps,
+        learning_rate=learning_rate,
+        size=None if size is None else _parse_size(size),
+        register=register,
+    )
+    adapt(request, out)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    parts = text.split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and len(part) < 6 for part in parts):
+        raise StvsrError(f"--size: found {text!r}; allowed: WIDTHxHEIGHT, such as 448x256")
+    return int(parts[0]), int(parts[1])
+
+
 @verb("sync", track_app, shown="track")
 def sync(params: ParamsFile = PARAMS, runs: Runs = Path("runs")) -> None:
     """Upload what MLflow missed of the runs while it was down."""

@@ -39,7 +39,8 @@ def print_summary(project: Path) -> None:
 def _table(name: str, group: GroupScores) -> Table:
     of = "" if name == "all" else f"{name} "
     table = Table(title=f"{group.clips} {of}clips, PSNR-Y in dB / SSIM-Y", title_justify="left")
-    for heading in ("frames", "network", "bicubic+linear", "gain"):
+    start = ("start",) if group.all.start else ()
+    for heading in ("frames", "network", *start, "bicubic+linear", "gain"):
         table.add_column(heading, justify="left" if heading == "frames" else "right")
     for kind in FRAME_KINDS:
         compared: Comparison = getattr(group, kind)
@@ -47,6 +48,7 @@ def _table(name: str, group: GroupScores) -> Table:
         table.add_row(
             kind,
             _shown(compared.network),
+            *([_shown(compared.start)] if compared.start else []),
             _shown(compared.bicubic_linear),
             "-" if gain is None else f"{gain:+.2f} dB",
         )

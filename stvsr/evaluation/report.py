@@ -218,9 +218,10 @@ def _charts(history: Curves, positions: Curves) -> Iterator[tuple[str, str]]:
 
 def _facts(scores: Scores) -> list[tuple[str, str, str]]:
     """Name, text and digest of each fact."""
-    model = scores.model
+    model, start = scores.model, scores.start
     return [
         ("Network", f"{model.name}, {model.parameters:,} parameters", ""),
+        *([("Start", f"{start.name}, step {start.step:,}", start.weights_sha256)] if start else []),
         ("Training", f"step {model.step:,}, seed {model.seed}", ""),
         ("Trained on", model.degradation, model.data_hash),
         ("Scored on", scores.degradation, scores.data_hash),

@@ -107,6 +107,25 @@ def report_of(line: Path, **changes) -> str:
     return out.read_text()
 
 
+def test_a_start_stands_beside_network_and_baseline(line: Path) -> None:
+    start = Quality(psnr_y=30.75, ssim_y=0.905)
+
+    def with_start(group: GroupScores) -> GroupScores:
+        kinds = {"all": group.all, "input": group.input, "interpolated": group.interpolated}
+        started = {kind: c.model_copy(update={"start": start}) for kind, c in kinds.items()}
+        return group.model_copy(update=started)
+
+    scores = some_scores()
+    groups = {name: with_start(group) for name, group in scores.groups.items()}
+    page = report_of(line, start=scores.model, groups=groups)
+    assert '<th colspan="2">Start</th>' in page
+    assert "<td>30.75</td><td>0.9050</td>" in page
+    assert '<td class="gain up">+0.50</td></tr>' in page
+    assert "Start</th>" not in report_of(line)
+    with pytest.raises(ValueError, match="a start that is not scored"):
+        some_scores(start=scores.model)
+
+
 def test_the_page_needs_nothing_from_outside(line: Path) -> None:
     page = report_of(line)
     references = References()
