@@ -39,7 +39,7 @@ import sys
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder)]
 sys.path = [folder for folder in sys.path if folder != {sources!r}]
 import mlflow.pyfunc, numpy
-model = mlflow.pyfunc.load_model("models:/stdan@champion")
+model = mlflow.pyfunc.load_model("models:/stdan@challenger")
 numpy.save("sr_clip.npy", model.predict(numpy.load("lr_clip.npy")))
 import stvsr
 print(stvsr.__file__)
@@ -51,7 +51,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project after a run and a registration, in the default store."""
     folder = tmp_path_factory.mktemp("project")
     card = write_tiny_artifact(folder / "model")
-    write_tiny_evaluation(folder / "evaluation")
+    write_tiny_evaluation(folder / "evaluation", folder / "model")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         uri = resolve_uri(None, folder)
@@ -138,14 +138,14 @@ def test_the_ui_shows_runs_curves_pictures_and_versions(ui: str, project: Path) 
     scores = get(ui, "get-artifact", run_id=run_id, path="evaluation/metrics.json")
     assert json.loads(scores)["psnr_y"] == 30.5
 
-    alias = get(ui, "api/2.0/mlflow/registered-models/alias", name="stdan", alias="champion")
+    alias = get(ui, "api/2.0/mlflow/registered-models/alias", name="stdan", alias="challenger")
     version = json.loads(alias)["model_version"]
     assert (version["version"], version["run_id"]) == ("1", run_id)
 
 
 def test_a_server_takes_what_the_file_takes(ui: str, project: Path, tmp_path: Path) -> None:
     card = write_tiny_artifact(tmp_path / "model", seed=5)
-    write_tiny_evaluation(tmp_path / "evaluation")
+    write_tiny_evaluation(tmp_path / "evaluation", tmp_path / "model")
     run_id = train(ui, tmp_path / "run", card.weights_sha256)
     assert register_in(tmp_path, ui) == run_id
     registered = json.loads((tmp_path / "registration" / "version.json").read_text())
@@ -160,7 +160,7 @@ def test_a_server_takes_what_the_file_takes(ui: str, project: Path, tmp_path: Pa
 
 def test_a_process_without_our_sources_loads_the_version_and_runs_it(tmp_path: Path) -> None:
     write_tiny_artifact(tmp_path / "model", seed=6)
-    write_tiny_evaluation(tmp_path / "evaluation")
+    write_tiny_evaluation(tmp_path / "evaluation", tmp_path / "model")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         register_in(tmp_path, None)

@@ -23,7 +23,7 @@ ENTRIES = {
     "train": ("stvsr.launch.train", "stvsr.launch.worker"),
     "evaluate": ("stvsr.evaluation.evaluate",),
     "report": ("stvsr.evaluation.report",),
-    "register": ("stvsr.tracking.registry",),
+    "register": ("stvsr.promotion",),
 }
 """The modules of the functions that each stage's command calls."""
 
@@ -56,7 +56,7 @@ MAY_SKIP = {
     ),
     "evaluate": ("stvsr.data.index",),
     "report": ("stvsr.metrics", "stvsr.models", "stvsr.ops"),
-    "register": ("stvsr.data.shards.degrade", "stvsr.ops"),
+    "register": ("stvsr.data.index", "stvsr.data.sources"),
 }
 
 
