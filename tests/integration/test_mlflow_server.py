@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from urllib.error import URLError
@@ -21,7 +22,8 @@ from stvsr.artifact import load_artifact
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
 from stvsr.tracking.registry import load_version, register
-from stvsr.tracking.store import resolve_uri
+from stvsr.tracking.store import open_client, resolve_uri
+from stvsr.tracking.versions import RegisteredModel, model_names
 from tests.support.models import write_tiny_artifact, write_tiny_evaluation
 from tests.support.ports import held_port
 
@@ -156,6 +158,27 @@ def test_a_server_takes_what_the_file_takes(ui: str, project: Path, tmp_path: Pa
     loaded = load_version(f"models:/stdan/{registered['version']}", ui)
     with torch.inference_mode():
         assert torch.equal(loaded(lr_clip), expected(lr_clip))
+
+
+def test_changes_of_a_model_at_a_server_are_made_one_at_a_time(
+    ui: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The threads share these, which each call sets and puts back.
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+
+    def count_up(_: int) -> None:
+        client = open_client(ui)
+        with RegisteredModel(client, "stdan").only_change():
+            tags = client.get_registered_model("stdan").tags
+            client.set_registered_model_tag("stdan", "count", str(int(tags.get("count", 0)) + 1))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count_up, range(8)))
+    client = open_client(ui)
+    assert client.get_registered_model("stdan").tags["count"] == "8"
+    assert model_names(client) == ["stdan"]
 
 
 def test_a_process_without_our_sources_loads_the_version_and_runs_it(tmp_path: Path) -> None:

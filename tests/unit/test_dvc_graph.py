@@ -55,7 +55,7 @@ MAY_SKIP = {
         *("stvsr.data.sources", "stvsr.data.index", "stvsr.video"),
     ),
     "evaluate": ("stvsr.data.index",),
-    "report": ("stvsr.metrics", "stvsr.models", "stvsr.ops"),
+    "report": ("stvsr.artifact", "stvsr.metrics", "stvsr.models", "stvsr.ops"),
     "register": ("stvsr.data.index", "stvsr.data.sources"),
 }
 
