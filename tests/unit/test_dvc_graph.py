@@ -56,7 +56,7 @@ MAY_SKIP = {
     ),
     "evaluate": ("stvsr.data.index",),
     "report": ("stvsr.artifact", "stvsr.metrics", "stvsr.models", "stvsr.ops"),
-    "register": ("stvsr.data.index", "stvsr.data.sources"),
+    "register": ("stvsr.data.index",),
 }
 
 
