@@ -18,6 +18,9 @@ from stvsr.core.log import set_up_logging
 if TYPE_CHECKING:
     from stvsr.artifact import Card
     from stvsr.models import StvsrModel
+    from stvsr.params import Params
+    from stvsr.promotion import Terms
+    from stvsr.tracking.versions import RegisteredModel
 
 QUIET_WAITING = {"OMP_WAIT_POLICY": "passive"}
 """Threads that wait for each other sleep: on a shared core, spinning costs many times the work."""
@@ -54,8 +57,10 @@ app = _group(
 )
 shards_app = _group("Verify sets of shards, or show what is in one.")
 track_app = _group("Bring MLflow up to date.")
+registry_app = _group("List, show, promote and roll back the registered versions.")
 app.add_typer(shards_app, name="shards")
 app.add_typer(track_app, name="track")
+app.add_typer(registry_app, name="registry")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -151,6 +156,12 @@ At = Annotated[
 ]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", hidden=True)]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of the model.")]
+ModelName = Annotated[
+    str, typer.Argument(metavar="NAME", help="The registered model, such as stdan.")
+]
+WhichVersion = Annotated[
+    str, typer.Argument(metavar="VERSION|@ALIAS", help="Such as 3, @challenger or @champion.")
+]
 EvaluationFolder = Annotated[Path, typer.Option("--evaluation", help="Folder of the scores.")]
 
 PARAMS = Path("params.yaml")
@@ -601,17 +612,93 @@ def register(
     params: ParamsFile = PARAMS,
     model: ModelFolder = Path("model"),
     evaluation: EvaluationFolder = Path("evaluation"),
+    shards: ShardsAt = "data/shards",
     out: Out = Path("registration"),
 ) -> None:
-    """Register the network as a version in MLflow."""
+    """Register the network in MLflow; it becomes champion if it is better than the present one."""
     from stvsr.evaluation.scores import refuse_other_headline
     from stvsr.params import load_params
-    from stvsr.tracking.registry import register as register_version
+    from stvsr.promotion import register_network
 
     values = load_params(params)
     refuse_other_headline(evaluation)
     with only_writer(out, holds="version.json"):
-        register_version(model, evaluation, values.register_, values.tracking, out)
+        register_network(model, evaluation, _terms(values, shards), values.tracking, out)
+
+
+def _terms(values: "Params", shards: str, name: str | None = None) -> "Terms":
+    """The terms of a promotion, for the model of params.yaml or another one."""
+    from stvsr.data.shards.storage import inside
+    from stvsr.evaluation.comparison import Conditions
+    from stvsr.promotion import Terms
+
+    register = values.register_
+    on = Conditions(inside(shards, "test"), values.evaluate, register.protocol, values.degradation)
+    return Terms(register if name is None else register.model_copy(update={"name": name}), on)
+
+
+def _registered(values: "Params", name: str) -> "RegisteredModel":
+    from stvsr.promotion import open_registered
+
+    return open_registered(values.tracking, name, Path())
+
+
+@verb("list", registry_app, shown="registry")
+def list_versions(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The model; default: all.")
+    ] = None,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """List the versions with aliases, scores, date and run."""
+    from stvsr.params import load_params
+    from stvsr.registry_page import models_of, print_versions
+
+    values = load_params(params)
+    print_versions(models_of(_registered(values, values.register_.name), name))
+
+
+@verb("show", registry_app, shown="registry")
+def show_version(name: ModelName, version: WhichVersion, params: ParamsFile = PARAMS) -> None:
+    """Print all that is recorded of a version, with the decisions about it."""
+    from stvsr.params import load_params
+    from stvsr.registry_page import print_version
+
+    print_version(_registered(load_params(params), name).version(version))
+
+
+@verb("promote", registry_app, shown="registry")
+def promote(
+    name: ModelName,
+    version: WhichVersion,
+    params: ParamsFile = PARAMS,
+    shards: ShardsAt = "data/shards",
+    force: Annotated[
+        bool, typer.Option("--force", help="Do not compare; the record says so.")
+    ] = False,
+) -> None:
+    """Make a version champion if it is better than the present one."""
+    from stvsr.params import load_params
+    from stvsr.promotion import promote as promote_version
+
+    values = load_params(params)
+    terms = _terms(values, shards, name)
+    decision = promote_version(_registered(values, name), version, terms, force=force)
+    if decision.after != decision.version:
+        raise StvsrError(
+            f"{name} version {decision.version} is not {terms.register.alias}: {decision.reason}",
+            remedy="--force promotes it without a comparison",
+        )
+
+
+@verb("rollback", registry_app, shown="registry")
+def rollback(name: ModelName, params: ParamsFile = PARAMS) -> None:
+    """Let the champion be the version that was champion before it."""
+    from stvsr.params import load_params
+    from stvsr.promotion import rollback as roll_back
+
+    values = load_params(params)
+    roll_back(_registered(values, name), values.register_.alias)
 
 
 @verb("import-checkpoint")

@@ -28,6 +28,7 @@ from stvsr.data.shards.format import LINEAGE
 from stvsr.data.shards.write import write_shards
 from stvsr.data.sources.source import SAMPLE_SIZE, SMALLEST_SIDE, make_source
 from stvsr.data.sources.videos import SUFFIXES, list_videos, shown_size
+from stvsr.evaluation.comparison import Conditions
 from stvsr.evaluation.evaluate import evaluate
 from stvsr.evaluation.report import GAIN_SHOWN, write_report
 from stvsr.evaluation.scores import Comparison, GroupScores, Quality, Scores, read_scores
@@ -130,13 +131,8 @@ def finetune(request: FinetuneRequest, out: Path | None = None) -> None:
         _open_folder(folder, record, params, videos)
         scores = _run_stages(folder, load_params(folder / PARAMS_FILE))
         is_better = _is_better(scores.groups["all"])
-        if registered_as and is_better:
-            from stvsr.tracking.registry import register  # MLflow takes seconds
-
-            tracking = load_params(folder / PARAMS_FILE).tracking
-            paths = folder / MODEL, folder / "evaluation"
-            register(*paths, registered_as, tracking, folder / "registration")
-    _print_result(scores.groups["all"], start.name, folder, registered_as if is_better else None)
+        registered = _register(folder, registered_as) if registered_as and is_better else ""
+    _print_result(scores.groups["all"], start.name, folder, registered)
 
 
 # --- what is asked for
@@ -311,12 +307,22 @@ def _is_scored(folder: Path) -> bool:
     return is_this and scores.start is not None
 
 
+def _register(folder: Path, config: RegisterConfig) -> str:
+    """Register the folder's network; the name of the version."""
+    from stvsr.promotion import Terms, register_network  # MLflow takes seconds
+
+    params = load_params(folder / PARAMS_FILE)
+    shards = str(folder / "data" / "shards" / "test")
+    on = Conditions(shards, params.evaluate, config.protocol, params.degradation)
+    paths = folder / MODEL, folder / "evaluation"
+    out = folder / "registration"
+    return register_network(*paths, Terms(config, on), params.tracking, out).uri
+
+
 # --- telling
 
 
-def _print_result(
-    group: GroupScores, start: str, folder: Path, registered_as: RegisterConfig | None
-) -> None:
+def _print_result(group: GroupScores, start: str, folder: Path, registered: str) -> None:
     """Print the table of the three, and what was gained."""
     console = output(width=100)
     console.print(_table(group, start))
@@ -327,9 +333,8 @@ def _print_result(
         console.print(f"nothing was gained: {text}; keep {start}", soft_wrap=True)
         return
     console.print(f"gained {text}; model: {folder / MODEL}", soft_wrap=True)
-    if registered_as:
-        uri = f"models:/{registered_as.name}@{registered_as.alias}"
-        console.print(f"registered  {uri}", soft_wrap=True)
+    if registered:
+        console.print(f"registered  {registered}", soft_wrap=True)
 
 
 def _table(group: GroupScores, start: str) -> Table:

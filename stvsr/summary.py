@@ -23,16 +23,22 @@ def print_summary(project: Path) -> None:
         raise StvsrError(f"{report}: no such file; run `dvc repro` first")
     scores = read_scores(project / "evaluation")
     registered = read_registration(project / "registration")
+    if registered.weights_sha256 != scores.model.weights_sha256:
+        raise StvsrError(
+            f"{project / 'registration'}: is of the weights {registered.weights_sha256[:12]}…, "
+            f"evaluation scores {scores.model.weights_sha256[:12]}…; run `stvsr register`"
+        )
     console = output(width=100)
     for name, group in scores.groups.items():
         if name == "all" or len(scores.groups) > 2:
             console.print(_table(name, group))
     console.print(f"report      {report.resolve()}", soft_wrap=True)
     console.print(
-        f"registered  {registered.name} version {registered.version}, "
-        f"models:/{registered.name}@{registered.alias}",
+        f"registered  {registered.name} version {registered.version}, {registered.uri}",
         soft_wrap=True,
     )
+    if registered.decision:
+        console.print(f"{registered.alias:<11} {registered.decision}", soft_wrap=True)
     console.print(f"load it     {registered.load_line}", soft_wrap=True)
 
 

@@ -14,8 +14,10 @@ from mlflow.exceptions import MlflowException
 
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
 from stvsr.tracking.database import (
+    ARTIFACTS,
     OTHER_STORE,
     DatabaseState,
+    follow_move,
     prepare_database,
     read_state,
     try_to_write,
@@ -119,6 +121,7 @@ def open_client(uri: str) -> MlflowClient:
     with retrying(uri):
         if uri.startswith(_SQLITE):
             prepare_database(database_of(uri))
+            follow_move(database_of(uri))
         try:
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
         except (MlflowException, ImportError) as error:
@@ -276,4 +279,4 @@ def _artifact_location(uri: str, experiment: str) -> str | None:
     """Location of a new experiment's artifacts; None leaves it to the server."""
     if not uri.startswith(_SQLITE):
         return None
-    return (Path(uri.removeprefix(_SQLITE)).parent / "mlartifacts" / experiment).as_uri()
+    return (Path(uri.removeprefix(_SQLITE)).parent / ARTIFACTS / experiment).as_uri()

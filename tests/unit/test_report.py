@@ -21,6 +21,7 @@ from stvsr.evaluation.scores import (
     Strip,
 )
 from tests.support.files import SPECIAL_FILES, replace_by_special
+from tests.support.models import write_tiny_artifact
 
 HISTORY = """step,learning_rate,loss,val/psnr_y_input,val/psnr_y_interpolated
 10,0.0004,0.04,,
@@ -195,6 +196,13 @@ def test_a_model_without_history_still_has_a_report(line: Path) -> None:
 def test_a_missing_strip_is_refused_and_leaves_no_page(line: Path) -> None:
     (line / "evaluation" / "strips" / "fast_input.png").unlink()
     with pytest.raises(SourceError, match=r"fast_input\.png: no such file; run `stvsr evaluate`"):
+        report_of(line)
+    assert not (line / "report").exists()
+
+
+def test_scores_of_other_weights_than_the_model_s_are_refused(line: Path) -> None:
+    write_tiny_artifact(line / "model")
+    with pytest.raises(SourceError, match=r"model: has the weights .*run `stvsr evaluate` again"):
         report_of(line)
     assert not (line / "report").exists()
 
