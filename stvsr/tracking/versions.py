@@ -148,21 +148,22 @@ class RegisteredModel:
         Raises:
             BusyError: others held it for `WAIT_SECONDS`.
         """
-        lock = f"{self.name}{LOCK_SUFFIX}"
-        self._take(lock)
+        lock, token = f"{self.name}{LOCK_SUFFIX}", uuid.uuid4().hex
+        self._take(lock, token)
         try:
             yield
         finally:
-            with retrying(self.client.tracking_uri):
-                self.client.delete_registered_model(lock)
+            if self._tags(lock).get("token") == token:
+                self._remove(lock)
 
-    def _take(self, lock: str) -> None:
+    def _take(self, lock: str, token: str) -> None:
         seen, since, end = "", time.monotonic(), time.monotonic() + WAIT_SECONDS
-        while not self._created(lock):
-            holder, now = self._holder(lock), time.monotonic()
-            if holder != seen:
-                seen, since = holder, now
-            elif holder and now - since > STALE_SECONDS:
+        while not self._created(lock, token):
+            tags, now = self._tags(lock), time.monotonic()
+            holder = tags.get("owner", "another command")
+            if tags.get("token", "") != seen:
+                seen, since = tags.get("token", ""), now
+            elif tags and now - since > STALE_SECONDS:
                 logger.warning("%s: removing the lock that %s left", self.name, holder)
                 self._remove(lock)
             if now > end:
@@ -173,30 +174,29 @@ class RegisteredModel:
                 )
             time.sleep(0.1)
 
-    def _created(self, lock: str) -> bool:
+    def _created(self, lock: str, token: str) -> bool:
+        """Try to create the lock; True if it is ours, also where the answer to that was lost."""
         owner = f"process {os.getpid()} of {socket.gethostname()}"
-        tags = {"owner": owner, "token": uuid.uuid4().hex}
+        about = f"{owner} is changing {self.name}; this is gone in a moment"
         with retrying(self.client.tracking_uri):
             try:
-                self.client.create_registered_model(
-                    lock, tags, f"{owner} is changing {self.name}; this is gone in a moment"
-                )
+                self.client.create_registered_model(lock, {"owner": owner, "token": token}, about)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                # MLflow looks for the one that exists, which may be gone by then
+                if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"):
                     raise
-                return False
+                return self._tags(lock).get("token") == token
         return True
 
-    def _holder(self, lock: str) -> str:
-        """Who holds the lock, and a token that changes with its hands; empty where nobody does."""
+    def _tags(self, lock: str) -> dict[str, str]:
+        """Owner and token of the lock; empty where nobody holds it."""
         with retrying(self.client.tracking_uri):
             try:
-                tags = self.client.get_registered_model(lock).tags
+                return dict(self.client.get_registered_model(lock).tags)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-                return ""
-        return f"{tags.get('owner', 'somebody')} ({tags.get('token', '')[:8]})"
+        return {}
 
     def _remove(self, lock: str) -> None:
         with retrying(self.client.tracking_uri):

@@ -345,6 +345,7 @@ def at_once(project: Path, *commands: list[str]) -> list[tuple[int, str]]:
     return [(process.wait(), process.communicate()[0]) for process in started]
 
 
+@pytest.mark.slow
 def test_two_promotions_at_once_end_with_the_better_version(
     project: Path,
 ) -> None:
@@ -356,6 +357,7 @@ def test_two_promotions_at_once_end_with_the_better_version(
     assert len(taken) == len(set(taken))  # no two of them replaced the same champion
 
 
+@pytest.mark.slow
 def test_two_registrations_of_the_same_weights_at_once_make_one_version(
     project: Path, networks: Path
 ) -> None:

@@ -364,8 +364,9 @@ def test_a_moved_project_loads_and_registers_its_versions(tmp_path: Path) -> Non
         assert torch.equal(loaded(lr_clip), expected(lr_clip))
     assert put(after, "model", "moved").version == "1"
     client = open_client(resolve_uri(None, after))
-    location = client.get_experiment_by_name("stvsr").artifact_location
-    assert location == (after / "mlartifacts" / "stvsr").as_uri()
+    experiment = client.get_experiment_by_name("stvsr")
+    assert experiment is not None
+    assert experiment.artifact_location == (after / "mlartifacts" / "stvsr").as_uri()
     assert not before.exists()
 
 
