@@ -353,10 +353,10 @@ def finetune(
     model: Annotated[
         str,
         typer.Option(
-            help="Network to start from: models:/NAME@ALIAS, folder of a model, published "
-            "checkpoint, or stvsr/NAME; default: stvsr/small."
+            help="Network to start from: stvsr/NAME, models:/NAME@ALIAS, folder of a model or run, "
+            "or published checkpoint."
         ),
-    ] = "",
+    ] = "stvsr/small",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; default: finetune/NAME-DIGITS.")
     ] = None,

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from stvsr.artifact import read_card
 from stvsr.core.config import Config, Field, Sha256
-from stvsr.core.errors import CheckpointError, SourceError
+from stvsr.core.errors import SourceError
 from stvsr.core.files import only_writer, sha256_of, whole_folder
 from stvsr.core.progress import progress
 from stvsr.core.terminal import output
@@ -38,12 +38,11 @@ from stvsr.params import Params, load_params, parse_params
 from stvsr.tracking.config import RegisterConfig
 from stvsr.training.config import CROP_MULTIPLE
 from stvsr.video.reader import VideoError, shown_name
-from stvsr.weights import shipped_names
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_START = "stvsr/small"
-"""The network that is adapted where none is named."""
+"""The network that is adapted where none is named: it ships."""
 
 RECORD_FILE = "finetune.json"
 PARAMS_FILE = "params.yaml"
@@ -86,7 +85,7 @@ class FinetuneRequest:
 
     Attributes:
         files: videos, and folders of videos.
-        model: name of the network to start from; "" for the one that ships.
+        model: name of the network to start from.
         steps: of training; None: the recipe's.
         learning_rate: None: the recipe's.
         size: width and height of the clips; None: what all the videos have, 448x256 at most.
@@ -94,7 +93,7 @@ class FinetuneRequest:
     """
 
     files: Sequence[Path]
-    model: str = ""
+    model: str = DEFAULT_START
     steps: int | None = None
     learning_rate: float | None = None
     size: tuple[int, int] | None = None
@@ -199,13 +198,8 @@ def _checksums(videos: Mapping[str, Path]) -> dict[str, str]:
 
 def _start_name(model: str) -> str:
     """The name by which the start is opened from any folder."""
-    if not model and DEFAULT_START not in shipped_names():
-        raise CheckpointError(
-            "--model: found none, and no network ships with this version yet; give "
-            "models:/NAME@ALIAS, the folder of a model or a published checkpoint"
-        )
-    path = Path(model or DEFAULT_START)
-    return str(path.resolve()) if model and path.exists() else model or DEFAULT_START
+    path = Path(model)
+    return str(path.resolve()) if path.exists() else model
 
 
 def _register_config(name: str) -> RegisterConfig:
