@@ -67,13 +67,17 @@ def test_without_a_gain_the_start_is_recommended_and_nothing_is_registered(proje
     assert "nothing was gained: " in text
     assert "keep " in text.splitlines()[-1]
     assert not (project / "mine" / "registration").exists()
-    before = {path: path.stat().st_mtime_ns for path in (project / "mine" / "model").iterdir()}
+    files = [path for path in (project / "mine" / "model").rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    scored = (project / "mine" / "evaluation" / "scores.json").stat().st_mtime_ns
     weights = load_artifact(project / "mine" / "model")[1].weights_sha256
 
     code, text = stvsr(project, *command, *steps)
     assert code == 0, text
     assert "nothing was gained: " in text
-    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "is at step 1, its last" in text
+    assert {path: path.read_bytes() for path in files} == before
+    assert (project / "mine" / "evaluation" / "scores.json").stat().st_mtime_ns == scored
 
     code, text = stvsr(project, *command, "--steps", "2")
     assert code == 1
