@@ -81,7 +81,7 @@ class FinetuneRecord(Config):
 
 @dataclass(frozen=True)
 class FinetuneRequest:
-    """What `stvsr finetune` is asked for.
+    """The request for a fine-tuned network.
 
     Attributes:
         files: videos, and folders of videos.

@@ -73,7 +73,7 @@ class Decision(Config):
 
 @dataclass(frozen=True)
 class Terms:
-    """What a promotion is decided by.
+    """The terms of a promotion.
 
     Attributes:
         register: the model's name, the champion's alias, sets and margin.

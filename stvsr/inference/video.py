@@ -69,7 +69,7 @@ STRIP = (960, 540)
 """Width and height at most of a picture in a preview; larger ones show their middle."""
 
 STRIP_MARK = b"tEXtComment\0stvsr "
-"""Bytes near the beginning of a preview, by which it is told from other pictures."""
+"""Bytes near the beginning of a preview, which other pictures do not have."""
 
 Loader = Callable[[str], tuple[StvsrModel, Card | None]]
 """Loads the model that a request names, on the CPU; without a card, it has no weights."""

@@ -221,7 +221,7 @@ def model_names(client: MlflowClient) -> list[str]:
 
 
 def nearest_of(name: str, names: list[str]) -> str:
-    """What to do about a model that is not there: the nearest names, or all."""
+    """Remedy for a model that does not exist: the nearest name, and all names."""
     if not names:
         return "no model is registered there; register one with `stvsr register`"
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -230,7 +230,7 @@ def nearest_of(name: str, names: list[str]) -> str:
 
 
 def what_versions(versions: Sequence[VersionFacts], which: str) -> str:
-    """The versions and aliases that there are, for an error about `which`, which is none."""
+    """The versions and aliases that exist, for an error about `which`, which does not."""
     numbers = ", ".join(version.number for version in reversed(versions)) or "none"
     aliases = {alias: version.number for version in versions for alias in version.aliases}
     shown = ", ".join(f"{alias} -> {number}" for alias, number in sorted(aliases.items()))

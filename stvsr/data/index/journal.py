@@ -20,7 +20,7 @@ NOT_DECIDING = ("stvsr.core.errors", "stvsr.core.files", "stvsr.core.fingerprint
 
 
 LINE_BYTES = 2**16
-"""A line that is longer is none of ours."""
+"""Bytes at most of a line that this module wrote."""
 
 
 class _Line(Config):
