@@ -123,7 +123,7 @@ def make_step(variant: str, case: str) -> Callable[[], None]:
 
 
 def fits_at_once(clips: int) -> bool:
-    """Whether this machine has the memory for the straightforward version's graphs of all clips."""
+    """True if this machine has the memory for the straightforward version's graphs of all clips."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     return clips == 1 or available > clips * STRAIGHTFORWARD_CLIP_KIB

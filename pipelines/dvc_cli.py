@@ -28,6 +28,7 @@ from stvsr.core.errors import ParamsError, ServiceError, StvsrError
 from stvsr.core.files import only_writer
 from stvsr.core.log import set_up_logging
 from stvsr.core.yaml import Value, read_yaml
+from stvsr.tracking.config import NO_PROMOTION
 
 SAVE_S = 60.0
 """Seconds that a stage gets to save and leave when its run is cancelled or its caller is gone."""
@@ -210,6 +211,8 @@ def _supervise(order: _Order, let_go: threading.Event) -> int:
         raise StvsrError(f"{project}: no DVC project; name the folder that holds .dvc")
     environment = TELEMETRY_OFF | os.environ | {"PYTHONUNBUFFERED": "1"}
     environment["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    if order.overrides:
+        environment[NO_PROMOTION] = "a run with parameters of its own, which promotes nothing"
     command = [str(programs / "dvc"), "repro", *order.targets]
     settle_without_git(project)
     with _only_run(project), overridden(project, order.overrides, environment):

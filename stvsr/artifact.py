@@ -22,6 +22,9 @@ from stvsr.models import ModelConfig, StvsrModel, build_model
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "model.json"
 
+START_FOLDER = "start"
+"""Folder in a model folder: the model folder of the network that its run started from."""
+
 LARGEST_HEADER = 1 << 20
 """Bytes at most of a card, and of a weights file beside its values."""
 

@@ -42,7 +42,7 @@ _ALLOWED = re.compile(
     r"|collections\.(OrderedDict|Counter)"
     r"|(__builtin__|builtins)\.set|_codecs\.encode"
 )
-"""What a pickle may name: none of it takes more memory than the file's own bytes call for."""
+"""Names a pickle may hold: none of them takes more memory than the file's own bytes call for."""
 
 _KINDS = {
     "_rebuild_sparse_tensor": "a sparse tensor; save tensor.to_dense()",

@@ -18,6 +18,9 @@ from stvsr.core.log import set_up_logging
 if TYPE_CHECKING:
     from stvsr.artifact import Card
     from stvsr.models import StvsrModel
+    from stvsr.params import Params
+    from stvsr.promotion import Terms
+    from stvsr.tracking.versions import RegisteredModel
 
 QUIET_WAITING = {"OMP_WAIT_POLICY": "passive"}
 """Threads that wait for each other sleep: on a shared core, spinning costs many times the work."""
@@ -54,8 +57,10 @@ app = _group(
 )
 shards_app = _group("Verify sets of shards, or show what is in one.")
 track_app = _group("Bring MLflow up to date.")
+registry_app = _group("List, show, promote and roll back the registered versions.")
 app.add_typer(shards_app, name="shards")
 app.add_typer(track_app, name="track")
+app.add_typer(registry_app, name="registry")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -151,6 +156,12 @@ At = Annotated[
 ]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", hidden=True)]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of the model.")]
+ModelName = Annotated[
+    str, typer.Argument(metavar="NAME", help="The registered model, such as stdan.")
+]
+WhichVersion = Annotated[
+    str, typer.Argument(metavar="VERSION|@ALIAS", help="Such as 3, @challenger or @champion.")
+]
 EvaluationFolder = Annotated[Path, typer.Option("--evaluation", help="Folder of the scores.")]
 
 PARAMS = Path("params.yaml")
@@ -334,6 +345,56 @@ def tune(
         )
 
 
+@verb("finetune")
+def finetune(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES...", help="Videos, or folders of videos.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Network to start from: stvsr/NAME, models:/NAME@ALIAS, folder of a model or run, "
+            "or published checkpoint."
+        ),
+    ] = "stvsr/small",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default: finetune/NAME-DIGITS.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of training; default: 200.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: 0.0002.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH", help="Size of the clips; default: what all videos have, up to 448x256."
+        ),
+    ] = None,
+    register: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Register the result under this name, if it is better."),
+    ] = "",
+) -> None:
+    """Adapt a network to your own videos, and say what was gained; given again, it resumes."""
+    from stvsr.finetune import FinetuneRequest
+    from stvsr.finetune import finetune as adapt
+
+    request = FinetuneRequest(
+        files=files,
+        model=model,
+        steps=steps,
+        learning_rate=learning_rate,
+        size=None if size is None else _parse_size(size),
+        register=register,
+    )
+    adapt(request, out)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    parts = text.split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and len(part) < 6 for part in parts):
+        raise StvsrError(f"--size: found {text!r}; allowed: WIDTHxHEIGHT, such as 448x256")
+    return int(parts[0]), int(parts[1])
+
+
 @verb("sync", track_app, shown="track")
 def sync(params: ParamsFile = PARAMS, runs: Runs = Path("runs")) -> None:
     """Upload what MLflow missed of the runs while it was down."""
@@ -370,7 +431,7 @@ def score(
         str | None,
         typer.Argument(
             metavar="[MODEL]",
-            help="models:/NAME@ALIAS, folder of a model, published checkpoint, or stvsr/NAME.",
+            help="stvsr/NAME, models:/NAME@ALIAS, folder of a model or run, published checkpoint.",
         ),
     ] = None,
     set_: Annotated[
@@ -442,9 +503,10 @@ def upscale(
     model: Annotated[
         str,
         typer.Option(
-            help="models:/NAME@ALIAS, folder of a model, published checkpoint, or bicubic_linear."
+            help="stvsr/NAME, models:/NAME@ALIAS, folder of a model or run, published checkpoint, "
+            "or bicubic_linear."
         ),
-    ] = "",
+    ] = "stvsr/small",
     space: Annotated[int, typer.Option(help="Scale in height and width: 4, 2 or 1.")] = 4,
     time: Annotated[int, typer.Option(help="Scale of the frame rate: 2 or 1.")] = 2,
     start: Annotated[
@@ -508,15 +570,10 @@ def upscale(
 
 
 def _load_upscaler(model: str) -> "tuple[StvsrModel, Card | None]":
-    """What `stvsr upscale` and `stvsr export` name; the baseline has no card."""
+    """The network that `stvsr upscale` and `stvsr export` name; the baseline has no card."""
     from stvsr.models import BicubicLinear
     from stvsr.open_model import open_model
 
-    if not model:
-        raise StvsrError(
-            "--model: found none, and no network ships with this version yet; give "
-            "models:/NAME@ALIAS, the folder of a model, or bicubic_linear"
-        )
     if model == "bicubic_linear":
         return BicubicLinear(), None
     return open_model(model)
@@ -580,17 +637,93 @@ def register(
     params: ParamsFile = PARAMS,
     model: ModelFolder = Path("model"),
     evaluation: EvaluationFolder = Path("evaluation"),
+    shards: ShardsAt = "data/shards",
     out: Out = Path("registration"),
 ) -> None:
-    """Register the network as a version in MLflow."""
+    """Register the network in MLflow; it becomes champion if it is better than the present one."""
     from stvsr.evaluation.scores import refuse_other_headline
     from stvsr.params import load_params
-    from stvsr.tracking.registry import register as register_version
+    from stvsr.promotion import register_network
 
     values = load_params(params)
     refuse_other_headline(evaluation)
     with only_writer(out, holds="version.json"):
-        register_version(model, evaluation, values.register_, values.tracking, out)
+        register_network(model, evaluation, _terms(values, shards), values.tracking, out)
+
+
+def _terms(values: "Params", shards: str, name: str | None = None) -> "Terms":
+    """The terms of a promotion, for the model of params.yaml or another one."""
+    from stvsr.data.shards.storage import inside
+    from stvsr.evaluation.comparison import Conditions
+    from stvsr.promotion import Terms
+
+    register = values.register_
+    on = Conditions(inside(shards, "test"), values.evaluate, register.protocol, values.degradation)
+    return Terms(register if name is None else register.model_copy(update={"name": name}), on)
+
+
+def _registered(values: "Params", name: str) -> "RegisteredModel":
+    from stvsr.promotion import open_registered
+
+    return open_registered(values.tracking, name, Path())
+
+
+@verb("list", registry_app, shown="registry")
+def list_versions(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The model; default: all.")
+    ] = None,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """List the versions with aliases, scores, date and run."""
+    from stvsr.params import load_params
+    from stvsr.registry_page import models_of, print_versions
+
+    values = load_params(params)
+    print_versions(models_of(_registered(values, values.register_.name), name))
+
+
+@verb("show", registry_app, shown="registry")
+def show_version(name: ModelName, version: WhichVersion, params: ParamsFile = PARAMS) -> None:
+    """Print all that is recorded of a version, with the decisions about it."""
+    from stvsr.params import load_params
+    from stvsr.registry_page import print_version
+
+    print_version(_registered(load_params(params), name).version(version))
+
+
+@verb("promote", registry_app, shown="registry")
+def promote(
+    name: ModelName,
+    version: WhichVersion,
+    params: ParamsFile = PARAMS,
+    shards: ShardsAt = "data/shards",
+    force: Annotated[
+        bool, typer.Option("--force", help="Do not compare; the record says so.")
+    ] = False,
+) -> None:
+    """Make a version champion if it is better than the present one."""
+    from stvsr.params import load_params
+    from stvsr.promotion import promote as promote_version
+
+    values = load_params(params)
+    terms = _terms(values, shards, name)
+    decision = promote_version(_registered(values, name), version, terms, force=force)
+    if decision.after != decision.version:
+        raise StvsrError(
+            f"{name} version {decision.version} is not {terms.register.alias}: {decision.reason}",
+            remedy="--force promotes it without a comparison",
+        )
+
+
+@verb("rollback", registry_app, shown="registry")
+def rollback(name: ModelName, params: ParamsFile = PARAMS) -> None:
+    """Let the champion be the version that was champion before it."""
+    from stvsr.params import load_params
+    from stvsr.promotion import rollback as roll_back
+
+    values = load_params(params)
+    roll_back(_registered(values, name), values.register_.alias)
 
 
 @verb("import-checkpoint")

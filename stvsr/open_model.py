@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
-from stvsr.artifact import Card, load_artifact
-from stvsr.models import StvsrModel
+from stvsr.artifact import Card, load_artifact, load_weights
+from stvsr.core.errors import CheckpointError
+from stvsr.models import StvsrModel, build_model
 from stvsr.published import load_published
+from stvsr.training.checkpoint import Checkpoints
+from stvsr.training.run import RECORD_FILE, card_of, read_run
 from stvsr.weights import PREFIX, load_shipped
 
 
@@ -13,7 +16,8 @@ def open_model(name: str) -> tuple[StvsrModel, Card]:
 
     Args:
         name: models:/NAME@ALIAS or models:/NAME/NUMBER, a version in MLflow; stvsr/NAME, a network
-            that ships; the folder of a model; or the file of a published checkpoint.
+            that ships; the folder of a model; the folder of a run, finished or not; or the file of
+            a published checkpoint.
 
     Raises:
         ParamsError: there is no such version.
@@ -27,4 +31,18 @@ def open_model(name: str) -> tuple[StvsrModel, Card]:
     path = Path(name)
     if name.startswith(PREFIX) and not path.exists():
         return load_shipped(name)
+    if (path / RECORD_FILE).is_file():
+        return _newest_of_run(path)
     return load_published(path) if path.is_file() else load_artifact(path)
+
+
+def _newest_of_run(folder: Path) -> tuple[StvsrModel, Card]:
+    """The weights of a run's newest whole checkpoint: the averaged ones, if the run keeps any."""
+    run = read_run(folder)
+    checkpoint = Checkpoints(run.checkpoints).newest_whole()
+    if checkpoint is None:
+        raise CheckpointError(f"{folder}: this run has no checkpoint yet; train on first")
+    card = card_of(run, checkpoint.counters.step)
+    model = build_model(card.model)
+    load_weights(model, checkpoint.ema or checkpoint.weights, str(folder))
+    return model.eval(), card

@@ -23,23 +23,30 @@ def print_summary(project: Path) -> None:
         raise StvsrError(f"{report}: no such file; run `dvc repro` first")
     scores = read_scores(project / "evaluation")
     registered = read_registration(project / "registration")
+    if registered.weights_sha256 != scores.model.weights_sha256:
+        raise StvsrError(
+            f"{project / 'registration'}: is of the weights {registered.weights_sha256[:12]}…, "
+            f"evaluation scores {scores.model.weights_sha256[:12]}…; run `stvsr register`"
+        )
     console = output(width=100)
     for name, group in scores.groups.items():
         if name == "all" or len(scores.groups) > 2:
             console.print(_table(name, group))
     console.print(f"report      {report.resolve()}", soft_wrap=True)
     console.print(
-        f"registered  {registered.name} version {registered.version}, "
-        f"models:/{registered.name}@{registered.alias}",
+        f"registered  {registered.name} version {registered.version}, {registered.uri}",
         soft_wrap=True,
     )
+    if registered.decision:
+        console.print(f"{registered.alias:<11} {registered.decision}", soft_wrap=True)
     console.print(f"load it     {registered.load_line}", soft_wrap=True)
 
 
 def _table(name: str, group: GroupScores) -> Table:
     of = "" if name == "all" else f"{name} "
     table = Table(title=f"{group.clips} {of}clips, PSNR-Y in dB / SSIM-Y", title_justify="left")
-    for heading in ("frames", "network", "bicubic+linear", "gain"):
+    start = ("start",) if group.all.start else ()
+    for heading in ("frames", "network", *start, "bicubic+linear", "gain"):
         table.add_column(heading, justify="left" if heading == "frames" else "right")
     for kind in FRAME_KINDS:
         compared: Comparison = getattr(group, kind)
@@ -47,6 +54,7 @@ def _table(name: str, group: GroupScores) -> Table:
         table.add_row(
             kind,
             _shown(compared.network),
+            *([_shown(compared.start)] if compared.start else []),
             _shown(compared.bicubic_linear),
             "-" if gain is None else f"{gain:+.2f} dB",
         )

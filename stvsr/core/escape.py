@@ -6,7 +6,7 @@ HTML is not here: Jinja escapes it where the page is written.
 import re
 
 _MARKDOWN = re.compile(r"([\\`*\[\]<>#|~&$]|_(?![^\W_])|(?<![^\W_])_)")
-"""What means something in Markdown, in a table or outside; _ inside a word does not."""
+"""Characters with a meaning in Markdown, in a table or outside; _ inside a word has none."""
 
 _FORMULA = ("=", "+", "-", "@")
 """Beginnings of what a spreadsheet computes."""
@@ -19,6 +19,11 @@ def one_line(text: object) -> str:
     """
     given = str(text)
     return given if given.isprintable() else "".join(map(_visible, given))
+
+
+def lines(text: str) -> str:
+    r"""The text with its line ends and tabs; other characters as `one_line` has them."""
+    return "".join(c if c in "\n\t" else _visible(c) for c in text)
 
 
 def _visible(character: str) -> str:

@@ -1,4 +1,4 @@
-"""What commands print with rich: tables and lines in which text is text and never markup."""
+"""Tables and lines printed with rich, in which text is never markup."""
 
 import sys
 from typing import Any

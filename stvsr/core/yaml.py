@@ -204,7 +204,7 @@ def _check_key(key: Any, path: tuple[str, ...]) -> None:
 
 
 def _unusable(value: object) -> str:
-    """What is wrong with a value; empty if nothing is."""
+    """The fault of a value; empty if it has none."""
     if isinstance(value, str):
         return "a control character in a text" if _UNUSABLE.search(value) else ""
     if isinstance(value, bool | float) or value is None:

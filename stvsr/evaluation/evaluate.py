@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from stvsr.artifact import load_artifact
+from stvsr.artifact import START_FOLDER, load_artifact
 from stvsr.core.clip import ClipBatch, input_indices
 from stvsr.core.device import pick_device
 from stvsr.core.files import whole_folder
@@ -41,7 +41,8 @@ def evaluate(model_folder: Path, shards_at: Address, out: Path, config: Evaluate
     """Score a model folder on a set of shards, and draw strips of the median clips.
 
     Args:
-        model_folder: what training wrote.
+        model_folder: what training wrote. The network that it started from, which is in there if
+            there is one, is scored too.
         shards_at: folder or fsspec address of the set to score on.
         out: folder that gets metrics.json (the headline, for DVC), scores.json (everything),
             clips.csv, frames.csv, positions.csv, strips/ and before_after.png; it appears whole
@@ -60,12 +61,17 @@ def evaluate(model_folder: Path, shards_at: Address, out: Path, config: Evaluate
     """
     device = pick_device(config.device, "evaluate.device")
     model, card = load_artifact(model_folder)
+    model.to(device)
+    start, start_facts = None, None
+    if (model_folder / START_FOLDER).exists():
+        start, start_card = load_artifact(model_folder / START_FOLDER)
+        start.to(device)
+        start_facts = model_facts(start, start_card)
     shards = ShardSet.open(shards_at)
     indices = range(min(len(shards), config.clips or len(shards)))
-    model.to(device)
     motions = {shards.keys[index]: shards.meta(index).motion for index in indices}
     clips = progress(eval_clips(shards, indices, device=device), len(indices), "scoring clips")
-    frames = score_frames(model, clips, motions)
+    frames = score_frames(model, clips, motions, start)
 
     groups = group_scores(frames)
     chosen = {
@@ -79,6 +85,7 @@ def evaluate(model_folder: Path, shards_at: Address, out: Path, config: Evaluate
     }
     scores = Scores(
         model=model_facts(model, card),
+        start=start_facts,
         degradation=str(shards.lineage.degradation),
         data_hash=shards.lineage.data_hash,
         frames_left_out=sum(not frame.is_scored for frame in frames),
@@ -93,23 +100,28 @@ def evaluate(model_folder: Path, shards_at: Address, out: Path, config: Evaluate
 
 @torch.inference_mode()
 def score_frames(
-    model: nn.Module, clips: Iterable[ClipBatch], motions: Mapping[str, str]
+    model: nn.Module,
+    clips: Iterable[ClipBatch],
+    motions: Mapping[str, str],
+    start: nn.Module | None = None,
 ) -> list[FrameScore]:
-    """Score every frame of every clip, of the network's output and of the baseline's.
+    """Score every frame of every clip, of the network's output, the baseline's and the start's.
 
     Args:
         model: the network, in evaluation mode, on the clips' device.
         clips: float32 batches, in which the input frames are every other of the HR frames.
         motions: motion class by clip.
+        start: the network that training started from, likewise; None where there is none.
 
     Raises:
-        CheckpointError: the network's output has NaN or infinite values; the text names the clip.
+        CheckpointError: a network's output has NaN or infinite values; the text names the clip.
     """
     scored: list[FrameScore] = []
     for batch in clips:
         hr_clip = to_uint8(batch.hr_clip)
         sr_clip = output_to_uint8(model(batch.lr_clip), batch.keys)
         baseline = to_uint8(upscale_bicubic_linear(batch.lr_clip))
+        started = output_to_uint8(start(batch.lr_clip), batch.keys) if start else None
         frames = range(hr_clip.shape[1])
         for clip, key in enumerate(batch.keys):
             scored += frame_scores(
@@ -119,6 +131,7 @@ def score_frames(
                 input_indices(len(frames)),
                 measure_frames(sr_clip[clip], hr_clip[clip], ON_Y),
                 measure_frames(baseline[clip], hr_clip[clip], ON_Y),
+                None if started is None else measure_frames(started[clip], hr_clip[clip], ON_Y),
             )
     return scored
 

@@ -21,7 +21,7 @@ class FrameRow(Config):
     frame: int
     """Place in the clip, from 1."""
     kind: Kind
-    """Whether it was an input or is interpolated."""
+    """True for an input frame, false for an interpolated one."""
     network: dict[str, float | None]
     """The method's scores by measure."""
     bicubic_linear: dict[str, float | None]

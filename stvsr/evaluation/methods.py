@@ -1,4 +1,4 @@
-"""What is scored: a network, frames that others made, or the baseline, window by window."""
+"""The methods that can be scored, window by window: a network, others' frames, the baseline."""
 
 import math
 from bisect import bisect_left

@@ -35,7 +35,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Which frames of a clip count, and from which window.
+    """The frames of a clip that count, and the window each is taken from.
 
     Attributes:
         name: its name on the command line.

@@ -11,6 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from stvsr.artifact import CARD_FILE, read_card
 from stvsr.core.errors import SourceError
 from stvsr.core.escape import one_line
 from stvsr.core.files import MIB, read_bytes, write_text_whole
@@ -46,10 +47,13 @@ def write_report(evaluation: Path, model: Path, out: Path) -> None:
         out: the HTML file, whole or not at all.
 
     Raises:
-        SourceError: the evaluation is missing or damaged, or history.csv is damaged.
+        SourceError: the evaluation is missing, damaged or of other weights than the model's, or
+            history.csv is damaged.
+        CheckpointError: the model's card is damaged.
         OSError: the disk is full or the folder cannot be written.
     """
     scores = read_scores(evaluation)
+    _refuse_other_weights(scores, model)
     history = read_curves(model / "history.csv", "step")
     positions = read_curves(evaluation / "positions.csv", "frame", texts=("kind",))
     strips = [(motion, scores.strips[motion]) for motion in MOTIONS if motion in scores.strips]
@@ -69,6 +73,18 @@ def write_report(evaluation: Path, model: Path, out: Path) -> None:
         facts=_facts(scores),
     )
     write_text_whole(out, page)
+
+
+def _refuse_other_weights(scores: Scores, model: Path) -> None:
+    """Refuse scores of other weights than those whose curves are in the model folder."""
+    if not (model / CARD_FILE).exists():
+        return
+    trained, scored = read_card(model).weights_sha256, scores.model.weights_sha256
+    if trained != scored:
+        raise SourceError(
+            f"{model}: has the weights {trained[:12]}…, the evaluation scores {scored[:12]}…",
+            remedy="run `stvsr evaluate` again",
+        )
 
 
 def _template() -> Template:
@@ -218,9 +234,10 @@ def _charts(history: Curves, positions: Curves) -> Iterator[tuple[str, str]]:
 
 def _facts(scores: Scores) -> list[tuple[str, str, str]]:
     """Name, text and digest of each fact."""
-    model = scores.model
+    model, start = scores.model, scores.start
     return [
         ("Network", f"{model.name}, {model.parameters:,} parameters", ""),
+        *([("Start", f"{start.name}, step {start.step:,}", start.weights_sha256)] if start else []),
         ("Training", f"step {model.step:,}, seed {model.seed}", ""),
         ("Trained on", model.degradation, model.data_hash),
         ("Scored on", scores.degradation, scores.data_hash),

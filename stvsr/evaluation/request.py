@@ -19,7 +19,7 @@ from stvsr.models import StvsrModel
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What a user asks to be scored.
+    """The request for a score, as a user makes it.
 
     Attributes:
         model: folder of a model, or models:/NAME@ALIAS; or None.

@@ -199,7 +199,7 @@ class _ClipReader:
 
 
 def _conditions(scoring: Scoring) -> dict[str, str]:
-    """What decides the scores of a clip beside its files and the method."""
+    """Everything that decides a clip's scores, beside its files and the method."""
     return {
         "protocol": scoring.protocol.name,
         "lr": scoring.lr_from,

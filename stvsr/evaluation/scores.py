@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from stvsr.core.config import Config, Count, Field, Numbers, field_validator
+from stvsr.core.config import Config, Count, Field, Numbers, field_validator, model_validator
 from stvsr.core.errors import SourceError
 from stvsr.metrics import finite_mean
 
@@ -37,6 +37,7 @@ class FrameScore:
         network: the network's scores by measure (`stvsr.evaluation.measures`), "psnr_y" and
             "ssim_y" always; a PSNR is infinite where the frame equals the ground truth.
         bicubic_linear: the baseline's, by the same measures.
+        start: those of the network that training started from; None where there is none.
     """
 
     clip: str
@@ -45,11 +46,13 @@ class FrameScore:
     kind: Kind
     network: Mapping[str, float]
     bicubic_linear: Mapping[str, float]
+    start: Mapping[str, float] | None = None
 
     @property
     def is_scored(self) -> bool:
         """True if all scores are finite; other frames count in no mean."""
-        return all(map(math.isfinite, (*self.network.values(), *self.bicubic_linear.values())))
+        methods = (self.network, self.bicubic_linear, self.start or {})
+        return all(math.isfinite(value) for scores in methods for value in scores.values())
 
 
 class Quality(Config):
@@ -62,12 +65,14 @@ class Quality(Config):
 
 
 class Comparison(Config):
-    """Network and baseline on the same frames."""
+    """Network, baseline and start on the same frames."""
 
     network: Quality
     """The network's scores."""
     bicubic_linear: Quality
     """The scores of bicubic upsampling in space, linear in time."""
+    start: Quality | None = None
+    """Those of the network that training started from; null where there is none."""
 
     @property
     def gain_psnr_y(self) -> float | None:
@@ -78,6 +83,11 @@ class Comparison(Config):
     def gain_ssim_y(self) -> float | None:
         """Network minus baseline."""
         return _difference(self.network.ssim_y, self.bicubic_linear.ssim_y)
+
+    @property
+    def gain_over_start_psnr_y(self) -> float | None:
+        """Network minus start, in dB; None where there is no start."""
+        return _difference(self.network.psnr_y, self.start.psnr_y) if self.start else None
 
 
 class GroupScores(Config):
@@ -147,6 +157,8 @@ class Scores(Config):
     """Version of this layout."""
     model: ModelFacts
     """The scored network."""
+    start: ModelFacts | None = None
+    """The network that its training started from; null where it started from random weights."""
     degradation: str
     """Degradation of the scored clips."""
     data_hash: str
@@ -171,6 +183,13 @@ class Scores(Config):
         if "all" not in groups:
             raise ValueError("the scores of all clips are missing")
         return groups
+
+    @model_validator(mode="after")
+    def _start_is_scored(self) -> "Scores":
+        compared = [c for g in self.groups.values() for c in (g.all, g.input, g.interpolated)]
+        if any((comparison.start is None) is not (self.start is None) for comparison in compared):
+            raise ValueError("a start that is not scored, or scores of no start")
+        return self
 
     @property
     def same_degradation(self) -> bool:
@@ -198,6 +217,7 @@ def frame_scores(
     inputs: Collection[int],
     network: Iterable[Mapping[str, float]],
     bicubic_linear: Iterable[Mapping[str, float]],
+    start: Iterable[Mapping[str, float]] | None = None,
 ) -> list[FrameScore]:
     """Rows of some frames of a clip, from what was measured of each of them.
 
@@ -208,10 +228,12 @@ def frame_scores(
         inputs: which of them are input frames.
         network: the network's scores, one mapping for each frame.
         bicubic_linear: the baseline's.
+        start: those of the network that training started from, if there is one.
     """
+    methods = (network, bicubic_linear) if start is None else (network, bicubic_linear, start)
     return [
-        FrameScore(clip, motion, frame + 1, "input" if frame in inputs else "interpolated", *both)
-        for frame, *both in zip(frames, network, bicubic_linear, strict=True)
+        FrameScore(clip, motion, frame + 1, "input" if frame in inputs else "interpolated", *scores)
+        for frame, *scores in zip(frames, *methods, strict=True)
     ]
 
 
@@ -249,6 +271,11 @@ def of_baseline(measure: str) -> Callable[[FrameScore], float]:
     return lambda frame: frame.bicubic_linear[measure]
 
 
+def of_start(measure: str) -> Callable[[FrameScore], float]:
+    """The score of a frame by a measure of the network that training started from."""
+    return lambda frame: (frame.start or {})[measure]
+
+
 def gain(measure: str) -> Callable[[FrameScore], float]:
     """Network minus baseline, of a frame by a measure."""
     return lambda frame: frame.network[measure] - frame.bicubic_linear[measure]
@@ -278,14 +305,15 @@ def clip_means(
 def compare(frames: Sequence[FrameScore]) -> Comparison:
     """Means over each clip's frames, then over clips."""
 
-    def mean(value: Callable[[FrameScore], float]) -> float | None:
-        return finite_mean(clip_means(frames, value))
+    def quality(of: Callable[[str], Callable[[FrameScore], float]]) -> Quality:
+        means = (finite_mean(clip_means(frames, of(measure))) for measure in ("psnr_y", "ssim_y"))
+        return Quality(**dict(zip(("psnr_y", "ssim_y"), means, strict=True)))
 
+    has_start = any(frame.start for frame in frames)
     return Comparison(
-        network=Quality(psnr_y=mean(of_network("psnr_y")), ssim_y=mean(of_network("ssim_y"))),
-        bicubic_linear=Quality(
-            psnr_y=mean(of_baseline("psnr_y")), ssim_y=mean(of_baseline("ssim_y"))
-        ),
+        network=quality(of_network),
+        bicubic_linear=quality(of_baseline),
+        start=quality(of_start) if has_start else None,
     )
 
 
@@ -310,8 +338,14 @@ def median_gain_clip(frames: Sequence[FrameScore]) -> str:
 
 
 def headline(scores: Scores) -> dict[str, float | int | bool | None]:
-    """The few numbers of metrics.json: the network's, and its gain over the baseline."""
+    """The few numbers of metrics.json: the network's, its gain over the baseline and the start."""
     every = scores.groups["all"]
+    parts = {"": every.all, "_input": every.input, "_interpolated": every.interpolated}
+    over_start = {
+        f"gain_over_start_psnr_y{part}": compared.gain_over_start_psnr_y
+        for part, compared in parts.items()
+        if scores.start
+    }
     return {
         "psnr_y": every.all.network.psnr_y,
         "psnr_y_input": every.input.network.psnr_y,
@@ -320,6 +354,7 @@ def headline(scores: Scores) -> dict[str, float | int | bool | None]:
         "gain_psnr_y": every.all.gain_psnr_y,
         "gain_psnr_y_input": every.input.gain_psnr_y,
         "gain_psnr_y_interpolated": every.interpolated.gain_psnr_y,
+        **over_start,
         "clips": every.clips,
         "same_degradation": scores.same_degradation,
     }

@@ -85,7 +85,7 @@ class SetScores(Config):
     frames_left_out: int
     """Frames with an infinite PSNR, which count in no mean."""
     missing: tuple[str, ...]
-    """What was missing of the set when it was scored with `--partial`; empty for a whole set."""
+    """Files missing from the set when it was scored with `--partial`; empty for a whole set."""
     interval: str
     """How the confidence intervals were made."""
     code: str

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from stvsr.core.escape import csv_cell
 from stvsr.evaluation.measures import ON_Y
 from stvsr.evaluation.scores import (
+    Comparison,
     FrameScore,
     by_clip,
     clip_means,
@@ -54,7 +55,19 @@ def _clip_row(frames: Sequence[FrameScore]) -> Row:
         "gain_psnr_y_interpolated": interpolated.gain_psnr_y,
         "ssim_y": every.network.ssim_y,
         "bicubic_linear_ssim_y": every.bicubic_linear.ssim_y,
+        **_start_means(every),
         **_further_means(frames),
+    }
+
+
+def _start_means(compared: Comparison) -> Row:
+    """A clip's means of the network that training started from, if there is one."""
+    if compared.start is None:
+        return {}
+    return {
+        "start_psnr_y": compared.start.psnr_y,
+        "start_ssim_y": compared.start.ssim_y,
+        "gain_over_start_psnr_y": compared.gain_over_start_psnr_y,
     }
 
 
@@ -69,6 +82,9 @@ def _further_means(frames: Sequence[FrameScore]) -> Row:
 
 
 def _frame_row(frame: FrameScore) -> Row:
+    methods = {"": frame.network, "bicubic_linear_": frame.bicubic_linear}
+    if frame.start is not None:
+        methods["start_"] = frame.start
     return {
         "clip": frame.clip,
         "motion": frame.motion,
@@ -77,7 +93,7 @@ def _frame_row(frame: FrameScore) -> Row:
         **{
             f"{method}{name}": finite_or_none(scores[name])
             for name in frame.network
-            for method, scores in (("", frame.network), ("bicubic_linear_", frame.bicubic_linear))
+            for method, scores in methods.items()
         },
     }
 

@@ -97,7 +97,8 @@ def _positions(offset: Tensor) -> tuple[Tensor, Tensor]:
 
 def _grouped(image: Tensor, offset: Tensor) -> Tensor:
     """(I, C, H, W) -> (I, G, C/G, H, W)."""
-    return image.unflatten(1, (offset.shape[1], -1))
+    grouped: Tensor = image.unflatten(1, (offset.shape[1], -1))
+    return grouped
 
 
 def _sample(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
@@ -106,4 +107,5 @@ def _sample(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
     grid = torch.stack([(2 * x + 1) / W - 1, (2 * y + 1) / H - 1], dim=-1)
     flat = grid.flatten(2, 3).flatten(0, 1)
     sampled = F.grid_sample(images.flatten(0, 1), flat, align_corners=False)
-    return sampled.unflatten(2, y.shape[2:4]).unflatten(0, images.shape[:2])
+    columns: Tensor = sampled.unflatten(2, y.shape[2:4]).unflatten(0, images.shape[:2])
+    return columns

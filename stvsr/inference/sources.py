@@ -1,4 +1,4 @@
-"""What is upscaled: a video or numbered images, with the times and coding of its frames."""
+"""Sources to upscale: a video or numbered images, with the times and coding of its frames."""
 
 import hashlib
 import logging

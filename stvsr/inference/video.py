@@ -70,7 +70,7 @@ STRIP = (960, 540)
 """Width and height at most of a picture in a preview; larger ones show their middle."""
 
 STRIP_MARK = b"tEXtComment\0stvsr "
-"""Bytes near the beginning of a preview, by which it is told from other pictures."""
+"""Bytes near the beginning of a preview, which other pictures do not have."""
 
 Loader = Callable[[str], tuple[StvsrModel, Card | None]]
 """Loads the model that a request names, on the CPU; without a card, it has no weights."""
@@ -78,7 +78,7 @@ Loader = Callable[[str], tuple[StvsrModel, Card | None]]
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """What is asked for.
+    """The request for an upscaled video.
 
     Attributes:
         input: a video, a folder of numbered images, or a pattern such as FOLDER/f_%04d.png.
@@ -205,7 +205,7 @@ def _suffix(request: VideoRequest) -> str:
 
 
 def _folder(output: Path) -> Path:
-    """What appears whole: the file, or the folder of the images."""
+    """The path that appears whole: the file, or the folder of the images."""
     return output.parent if is_pattern(output.name) else output
 
 

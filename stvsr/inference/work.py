@@ -23,7 +23,7 @@ LARGEST_RECORD = 16 << 20
 
 
 class SegmentRecord(Config):
-    """What a segment's packets are."""
+    """The packets of a segment."""
 
     sizes: tuple[Count, ...]
     """Bytes of each packet, in the order of decoding."""

@@ -101,16 +101,24 @@ def _start(local: ExitStack, dashboard: bool, told: Mapping[str, object] | None)
     """Start a cluster of this machine; `local` undoes what that needs."""
     folder = local.enter_context(private_folder())
     local.enter_context(private_settings(folder))
-    ray.init(
-        address="local",
-        include_dashboard=dashboard,
-        dashboard_host="127.0.0.1",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=OBJECT_STORE_BYTES,
-        runtime_env=told,
-        _temp_dir=str(folder / "ray"),  # within the folder: Ray opens it itself to everybody
-    )
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=OBJECT_STORE_BYTES,
+            runtime_env=told,
+            _temp_dir=str(folder / "ray"),  # within the folder: Ray opens it itself to everybody
+        )
+    except Exception as error:
+        if type(error) is not Exception:  # which Ray raises after 30 s without its own processes
+            raise
+        raise ServiceError(
+            "a local Ray cluster: it did not start in time, as on a machine that is very busy",
+            resumable=True,
+        ) from None
 
 
 def _refusal(error: Exception, named: str) -> ServiceError:

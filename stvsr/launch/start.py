@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stvsr.artifact import tensors_to_bytes
+from stvsr.artifact import Card, save_artifact, tensors_to_bytes
 from stvsr.core.files import write_bytes_whole
 from stvsr.launch.job import START_FILE
-from stvsr.models import build_model
+from stvsr.models import StvsrModel, build_model
 from stvsr.open_model import open_model
 from stvsr.params import Params
 from stvsr.training.start import freeze, misfits, refuse_misfits
@@ -18,17 +18,25 @@ from stvsr.training.start import freeze, misfits, refuse_misfits
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from.
+    """The weights that a run starts from.
 
     Attributes:
         name: as `train.start_from` has it; of a path its last part, since a card goes to others.
+        model: the network.
+        card: its card.
         weights: the network's state.
         sha256: of the state as safetensors, which tells one run from another.
     """
 
     name: str
+    model: StvsrModel
+    card: Card
     weights: dict[str, Tensor]
     sha256: str
+
+    def publish(self, folder: Path) -> None:
+        """Write the network as a model folder, for whoever compares it with what came of it."""
+        save_artifact(folder, self.model, self.card)
 
     def keep(self, run: Path) -> None:
         """Write the weights to a run's folder, where its workers find them."""
@@ -36,7 +44,7 @@ class Start:
 
 
 def find_start(params: Params) -> Start | None:
-    """What `train.start_from` names, held against the network of `model`; None where it is null.
+    """The network that `train.start_from` names, held against `model`; None where it is null.
 
     Raises:
         CheckpointError: it is missing or damaged, or tensors do not fit and `start_partly` is not
@@ -50,9 +58,16 @@ def find_start(params: Params) -> Start | None:
     name = params.train.start_from
     if name is None:
         return None
-    model, _ = open_model(name)
-    weights = model.state_dict()
+    start = open_start(name)
     if not params.train.start_partly:
-        refuse_misfits(misfits(network.state_dict(), weights), f"train.start_from: {name}")
+        refuse_misfits(misfits(network.state_dict(), start.weights), f"train.start_from: {name}")
+    return start
+
+
+def open_start(name: str) -> Start:
+    """The network of this name, as a start; arguments and errors as `open_model` has them."""
+    model, card = open_model(name)
+    weights = model.state_dict()
     shown = name if name.startswith("models:/") else "/".join(Path(name).parts[-2:])
-    return Start(shown, weights, hashlib.sha256(tensors_to_bytes(weights)).hexdigest())
+    sha256 = hashlib.sha256(tensors_to_bytes(weights)).hexdigest()
+    return Start(shown, model, card, weights, sha256)

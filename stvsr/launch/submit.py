@@ -22,6 +22,7 @@ from aiohttp import ClientError
 from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from stvsr.core import escape
 from stvsr.core.errors import ServiceError, TrainingError
 from stvsr.data.shards.storage import Address, absolute
 from stvsr.launch.cluster import check_reachable
@@ -302,7 +303,7 @@ class _Log:
             new = text[max(0, self._shown - seen) :]
             seen += len(text)
             self._shown = max(self._shown, seen)
-            sys.stderr.write(new)
+            sys.stderr.write(escape.lines(new))
             sys.stderr.flush()
 
 

@@ -33,7 +33,7 @@ class FileStoreConfig(TorchConfig):
 
     @property
     def backend_cls(self) -> type["_FileStoreBackend"]:
-        """What sets torch up in the workers."""
+        """The class that sets torch up in the workers."""
         return _FileStoreBackend
 
 

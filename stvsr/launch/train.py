@@ -12,7 +12,14 @@ from typing import Any
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
-from stvsr.artifact import Card, CodeVersion, load_artifact, load_weights, save_artifact
+from stvsr.artifact import (
+    START_FOLDER,
+    Card,
+    CodeVersion,
+    load_artifact,
+    load_weights,
+    save_artifact,
+)
 from stvsr.core.errors import (
     BusyError,
     CheckpointError,
@@ -31,7 +38,7 @@ from stvsr.launch.cluster import CapacityMonitor, cluster, worker_resources
 from stvsr.launch.follow import following
 from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code, run_stem
 from stvsr.launch.probe import refuse_unshared_storage
-from stvsr.launch.start import find_start
+from stvsr.launch.start import Start, find_start
 from stvsr.launch.torch_store import torch_config
 from stvsr.launch.track import WEIGHTS_FILE, remember
 from stvsr.launch.worker import train_worker
@@ -44,6 +51,7 @@ from stvsr.training.history import read_history_until, write_csv
 from stvsr.training.run import (
     RunFolder,
     RunRecord,
+    card_of,
     continue_run,
     find_run,
     flatten,
@@ -91,7 +99,8 @@ def train(
     Args:
         params: all parameters.
         shards: folder, or address, with the shard sets `train` and `test`.
-        out: the model folder and history.csv; appears whole or not at all.
+        out: the model folder, history.csv and the model folder of what the run started from;
+            appears whole or not at all.
         runs: folder of all runs' states, on storage that all workers share.
         data_version: DVC's hash of the shards, for the tracker.
         fresh: throw the run's state away first.
@@ -150,21 +159,8 @@ def train(
     if checkpoint is None:
         raise TrainingError(f"{path}: the run ended without a checkpoint; see {path / 'train.log'}")
     run = read_run(path)
-    card = Card(
-        model=params.model,
-        step=checkpoint.counters.step,
-        steps_total=params.train.steps,
-        seed=params.seed,
-        degradation=lineage.degradation.model_dump(mode="json"),
-        data_hash=lineage.data_hash,
-        git_commit=run.record.code[-1].git_commit,
-        run=path.name,
-        code=run.record.code,
-        start_from=start.name if start else "",
-        start_sha256=start_sha256,
-        stvsr_version=run.record.stvsr_version,
-    )
-    card = _publish(run, checkpoint, card, out)
+    card = card_of(run, checkpoint.counters.step, start.name if start else "")
+    card = _publish(run, checkpoint, card, start, out)
     write_text_whole(path / WEIGHTS_FILE, f"{card.weights_sha256}\n")
     try:
         uri = resolve_uri(params.tracking.uri, Path().resolve())
@@ -339,7 +335,7 @@ def checked_lineage(shards: Address, loader: LoaderConfig) -> Lineage:
 
 
 def _is_published(out: Path, stem: str, code: CodeVersion) -> bool:
-    """Whether `out` holds the whole, finished model of these parameters and this code."""
+    """True if `out` holds the whole, finished model of these parameters and this code."""
     try:
         _, card = load_artifact(out)
     except CheckpointError:
@@ -349,12 +345,16 @@ def _is_published(out: Path, stem: str, code: CodeVersion) -> bool:
     return is_this and card.step == card.steps_total
 
 
-def _publish(run: RunFolder, checkpoint: Checkpoint, card: Card, out: Path) -> Card:
-    """Write the model folder (the averaged weights, if the run keeps any) and the curves."""
+def _publish(
+    run: RunFolder, checkpoint: Checkpoint, card: Card, start: Start | None, out: Path
+) -> Card:
+    """Write the model folder (the averaged weights, if the run keeps any), start and curves."""
     model = build_model(card.model)
     load_weights(model, checkpoint.ema or checkpoint.weights, str(run.path))
     with whole_folder(out) as partial:
         card = save_artifact(partial, model, card)
         records = read_history_until(run.history, card.step, checkpoint.records)
         write_csv(records, partial / "history.csv")
+        if start:
+            start.publish(partial / START_FOLDER)
     return card

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from enum import Enum
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow.db import commands
@@ -34,8 +35,21 @@ LOCKED_SECONDS = 5.0
 OTHER_STORE = "name another store in tracking.uri or MLFLOW_TRACKING_URI"
 
 
+ARTIFACTS = "mlartifacts"
+"""Folder beside the database with the artifacts of all runs."""
+
+_ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("logged_models", "artifact_location"),
+)
+"""Tables and columns in which MLflow keeps addresses of artifacts."""
+
+
 class DatabaseState(Enum):
-    """What opening a database calls for."""
+    """The step that opening a database calls for."""
 
     NEW = "is made"
     """It is missing, empty, or was left by a process that was killed while it made the tables."""
@@ -102,6 +116,51 @@ def read_state(database: Path) -> DatabaseState:
     if revision == newest:
         return DatabaseState.CURRENT
     return DatabaseState.OLDER if is_used else DatabaseState.NEW
+
+
+def follow_move(database: Path) -> None:
+    """Correct the addresses of artifacts after the project's folder was moved or renamed.
+
+    MLflow keeps absolute ones. Those are changed that begin with a folder `ARTIFACTS` that is no
+    longer there, all at once, if an experiment of it is beside the database; no file is touched.
+
+    Raises:
+        sqlite3.Error: the database cannot be read or changed.
+    """
+    here = database.absolute().parent / ARTIFACTS
+    if not here.is_dir():
+        return
+    with closing(_connect(database)) as connection:
+        rows = connection.execute("select distinct artifact_location from experiments").fetchall()
+        gone = {root for (address,) in rows if (root := _moved_root(address, here))}
+        if not gone:
+            return
+        with connection:
+            for old in sorted(gone):
+                _change_addresses(connection, f"{old}/", f"{here.as_uri()}/")
+    for old in sorted(gone):
+        logger.warning("MLflow at %s: artifacts of %s are now %s", database, old, here.as_uri())
+
+
+def _moved_root(address: str | None, here: Path) -> str:
+    """Address of the folder `ARTIFACTS` of an experiment that is now in `here`; empty if it is not.
+
+    An experiment whose folder is in neither place, as on a disk that is not mounted, was not moved.
+    """
+    root, found, name = (address or "").rpartition(f"/{ARTIFACTS}/")
+    if not found or not root.startswith("file:"):
+        return ""
+    is_gone = not Path(unquote(urlsplit(root).path), ARTIFACTS).exists()
+    return f"{root}/{ARTIFACTS}" if is_gone and (here / unquote(name)).is_dir() else ""
+
+
+def _change_addresses(connection: sqlite3.Connection, old: str, new: str) -> None:
+    for table, column in _ADDRESSES:
+        connection.execute(
+            f"update {table} set {column} = ? || substr({column}, ?) "
+            f"where substr({column}, 1, ?) = ?",
+            (new, len(old) + 1, len(old), old),
+        )
 
 
 def try_to_write(database: Path) -> None:

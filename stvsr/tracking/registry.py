@@ -1,5 +1,7 @@
 """The model registry: a trained network becomes a version under an alias, and is loaded from it.
 
+Whether a new version becomes champion is decided by `stvsr.promotion`, which compares networks.
+
 A version holds the model folder (safetensors and a card), a copy of this package, and a script
 by which MLflow can serve it. Nothing in it is pickled, and `load_version` runs nothing of it.
 """
@@ -12,9 +14,11 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import mlflow.pyfunc
 import numpy as np
@@ -27,11 +31,11 @@ from mlflow.types import Schema, TensorSpec
 
 from stvsr.artifact import CARD_FILE, WEIGHTS_FILE, Card, load_artifact
 from stvsr.core.config import Config, Numbers, Tree
-from stvsr.core.errors import ParamsError, SourceError
+from stvsr.core.errors import ParamsError, ServiceError, SourceError
 from stvsr.core.files import whole_folder
 from stvsr.data.shards.degrade import describe_degradation
 from stvsr.models import StvsrModel
-from stvsr.tracking.config import RegisterConfig, TrackingConfig
+from stvsr.tracking.config import CHALLENGER, RegisterConfig, TrackingConfig
 from stvsr.tracking.mlflow_tracker import WEIGHTS_TAG
 from stvsr.tracking.store import (
     hide_password,
@@ -42,6 +46,7 @@ from stvsr.tracking.store import (
     resolve_uri,
     retrying,
 )
+from stvsr.tracking.versions import RegisteredModel, model_names, nearest_of, what_versions
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +59,7 @@ EVALUATION_TAG = "evaluation"
 """Tag of a version with the digest of the evaluation that its scores are from."""
 
 _RUN_PATH = "model"
-"""Path of a version's files among the artifacts of its run."""
+"""Begin of the path of a version's files among the artifacts of its run; a token follows."""
 
 _ARTIFACT_PATH = "artifacts/model"
 """Path of the model folder within a version."""
@@ -71,7 +76,7 @@ class Registration(Config):
     version: str
     """Number of the version, as MLflow gives it."""
     alias: str
-    """Alias that pointed to it when it was registered."""
+    """Alias that pointed to it when it was registered: that of the champion, or challenger."""
     uri: str
     """Where to load it from, such as models:/stdan@champion."""
     load_line: str
@@ -82,6 +87,20 @@ class Registration(Config):
     """MLflow run that holds its files."""
     weights_sha256: str
     """SHA-256 of its weights."""
+    decision: str = ""
+    """Why it is champion, or is not, in one line; empty where that was not decided."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Standing of a version once it was decided about: its alias, and the reason in one line."""
+
+    alias: str
+    reason: str
+
+
+Decide = Callable[[RegisteredModel, str], Standing]
+"""Decides about a version of a model by its number, and moves the champion's alias."""
 
 
 def register(
@@ -92,13 +111,14 @@ def register(
     out: Path,
     *,
     project: Path = Path(),
+    decide: Decide | None = None,
 ) -> Registration:
-    """Make the model folder a version of the registered model, and let the alias point to it.
+    """Make the model folder a version of the registered model: the challenger.
 
-    The alias moves last, so a registration that ends early leaves it where it was. Weights that
-    are registered already are not registered again: their version gets the alias. Its facts are
-    never overwritten: other facts, and the scores of another evaluation, are recorded beside the
-    first ones, under names of their own.
+    The aliases move last, so a registration that ends early leaves them where they were. Weights
+    that are registered already are not registered again: their version becomes the challenger. Its
+    facts are never overwritten: other facts, and the scores of another evaluation, are recorded
+    beside the first ones, under names of their own.
 
     Args:
         model_folder: folder of the trained network.
@@ -107,33 +127,30 @@ def register(
         tracking: store and experiment.
         out: folder that gets version.json.
         project: folder in which the default store is.
+        decide: decides whether it becomes champion; None: it stays challenger.
 
     Raises:
         ServiceError: the store does not answer or refuses.
         CheckpointError: it is damaged or missing.
         SourceError: the evaluation is missing, damaged, or of other weights.
+        StvsrError: what `decide` raises; the version is the challenger then.
     """
     _, card = load_artifact(model_folder)
     metrics = _read_metrics(evaluation)
     _refuse_other_weights(evaluation, card)
-    facts = _lineage_tags(card)
     uri = resolve_uri(tracking.uri, project)
-    client = open_client(uri)
-    version = _find_version(client, config.name, card.weights_sha256)
-    if version is None:
-        run_id = _run_of(client, tracking.experiment, card)
-        tags = {key: value for key, value in facts.items() if value}
-        version = _create_version(client, config.name, run_id, model_folder, tags)
-    else:
-        _record_other_facts(client, config.name, version, facts)
-    _record_evaluation(client, config.name, version, evaluation, metrics)
+    model = RegisteredModel(open_client(uri), config.name)
+    version = _version_of(model, tracking.experiment, model_folder, card)
+    _record_evaluation(model.client, config.name, version, evaluation, metrics)
     with retrying(uri):
-        client.set_registered_model_alias(config.name, config.alias, version.version)
-    registration = _registration(config, version, card, _shown_uri(uri, project))
+        model.client.set_registered_model_alias(config.name, CHALLENGER, version.version)
+    logger.info("registered %s version %s as %s", config.name, version.version, CHALLENGER)
+    number = str(version.version)
+    standing = decide(model, number) if decide else Standing(CHALLENGER, "")
+    registration = _registration(config.name, version, standing, card, _shown_uri(uri, project))
     with whole_folder(out) as partial:
         text = registration.model_dump_json(indent=2) + "\n"
         (partial / REGISTRATION_FILE).write_text(text, encoding="utf-8")
-    logger.info("registered %s version %s as %s", config.name, version.version, registration.uri)
     return registration
 
 
@@ -180,6 +197,11 @@ def load_version_with_card(
     with tempfile.TemporaryDirectory() as folder:
         with retrying(client.tracking_uri):
             source = client.get_model_version_download_uri(version.name, version.version)
+            if not _is_there(source):
+                raise ServiceError(
+                    f"{uri}: its files are not at {source}",
+                    remedy="put them back there, or register the network again",
+                )
             path = download_artifacts(
                 artifact_uri=f"{source}/{_ARTIFACT_PATH}",
                 dst_path=folder,
@@ -206,21 +228,38 @@ def _resolve_version(client: MlflowClient, uri: str) -> ModelVersion:
                 raise
         raise ParamsError(
             f"{uri}: not in MLflow at {hide_password(client.tracking_uri)}; "
-            f"{_what_exists(client, name)}"
+            f"{_what_exists(client, name, f'@{alias}' if alias else number)}"
         )
 
 
-def _what_exists(client: MlflowClient, name: str) -> str:
+def _what_exists(client: MlflowClient, name: str, which: str) -> str:
     """List the versions that exist, for the error about one that does not."""
-    models = {model.name: model for model in client.search_registered_models()}
-    if not models:
-        return "no model is registered there; register one with `stvsr register`"
-    if name not in models:
-        return f"registered models: {', '.join(sorted(models))}"
-    versions = client.search_model_versions(f"name='{name}'")
-    numbers = ", ".join(sorted((str(version.version) for version in versions), key=int)) or "none"
-    aliases = ", ".join(f"{a} -> {v}" for a, v in sorted(models[name].aliases.items())) or "none"
-    return f"versions of {name}: {numbers}; aliases: {aliases}"
+    names = model_names(client)
+    if name not in names:
+        return nearest_of(name, names)
+    return what_versions(RegisteredModel(client, name).versions(), which)
+
+
+def _version_of(
+    model: RegisteredModel, experiment: str, model_folder: Path, card: Card
+) -> ModelVersion:
+    """The version of a network's weights, made where there is none.
+
+    Files are uploaded before the model is locked, which is for a moment; whoever comes second with
+    the same weights takes the version of the first.
+    """
+    client, facts = model.client, _lineage_tags(card)
+    version = _find_version(client, model.name, card.weights_sha256)
+    if version is None:
+        run_id = _run_of(model, experiment, card)
+        source = _upload(client, run_id, model_folder)
+        tags = {key: value for key, value in facts.items() if value}
+        with model.only_change():
+            version = _find_version(client, model.name, card.weights_sha256)
+            if version is None:
+                return _create_version(client, model.name, run_id, source, tags)
+    _record_other_facts(client, model.name, version, facts)
+    return version
 
 
 def _find_version(client: MlflowClient, name: str, weights_sha256: str) -> ModelVersion | None:
@@ -229,14 +268,32 @@ def _find_version(client: MlflowClient, name: str, weights_sha256: str) -> Model
         found = client.search_model_versions(
             f"name='{name}' and tags.`{WEIGHTS_TAG}`='{weights_sha256}'"
         )
-    ready = [version for version in found if version.status == "READY"]
+        sources = {
+            version.version: client.get_model_version_download_uri(name, version.version)
+            for version in found
+            if version.status == "READY"
+        }
+    ready = [version for version in found if _is_there(sources.get(version.version, ""))]
+    for version in found:
+        if version not in ready:
+            logger.warning(
+                "%s version %s has these weights, and its files are not at %s; it is left as it is",
+                name, version.version, sources.get(version.version, version.source),
+            )  # fmt: skip
     return min(ready, key=lambda version: int(version.version), default=None)
 
 
-def _run_of(client: MlflowClient, experiment: str, card: Card) -> str:
+def _is_there(source: str) -> bool:
+    """True if a version's files are there, as far as that is seen from this machine."""
+    parts = urlsplit(source)
+    return bool(source) and (parts.scheme != "file" or Path(unquote(parts.path)).is_dir())
+
+
+def _run_of(model: RegisteredModel, experiment: str, card: Card) -> str:
     """The MLflow run that trained the network, or a new one where the store has none."""
+    client = model.client
     experiment_id = open_experiment(client, experiment)
-    with retrying(client.tracking_uri):
+    with model.only_change(), retrying(client.tracking_uri):
         wanted = f"tags.`{WEIGHTS_TAG}` = '{card.weights_sha256}'"
         if card.run:  # another run may have come to the same weights
             wanted += f" and attributes.run_name = '{card.run}'"
@@ -252,12 +309,12 @@ def _run_of(client: MlflowClient, experiment: str, card: Card) -> str:
 
 
 def _refuse_other_weights(evaluation: Path, card: Card) -> None:
-    """Refuse scores of other weights; only an evaluation that names its weights can be compared."""
+    """Refuse scores of other weights, or of weights that they do not name."""
     path, remedy = evaluation / "scores.json", "run `stvsr evaluate` again"
     try:
         model = Tree.read(path, SourceError, remedy).branches.get("model")
     except FileNotFoundError:
-        return
+        raise SourceError(f"{path}: no such file; run `stvsr evaluate` first") from None
     scored = model.get("weights_sha256") if isinstance(model, dict) else None
     if scored is None:
         raise SourceError(
@@ -326,21 +383,24 @@ def _record_evaluation(
             )  # fmt: skip
 
 
-def _create_version(
-    client: MlflowClient, name: str, run_id: str, model_folder: Path, tags: dict[str, str]
-) -> ModelVersion:
+def _upload(client: MlflowClient, run_id: str, model_folder: Path) -> str:
+    """Put a version's files beside its run, in a folder of their own; its address."""
+    place = f"{_RUN_PATH}-{uuid.uuid4().hex[:8]}"
     with retrying(client.tracking_uri), _servable(model_folder) as folder:
-        place = _RUN_PATH
-        if client.list_artifacts(run_id, place):  # another version's files, which stay
-            place = f"{_RUN_PATH}-{uuid.uuid4().hex[:8]}"
         client.log_artifacts(run_id, str(folder), place)
+        return f"{client.get_run(run_id).info.artifact_uri}/{place}"
+
+
+def _create_version(
+    client: MlflowClient, name: str, run_id: str, source: str, tags: dict[str, str]
+) -> ModelVersion:
+    with retrying(client.tracking_uri):
         try:
             client.create_registered_model(name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        root = client.get_run(run_id).info.artifact_uri
-        return client.create_model_version(name, f"{root}/{place}", run_id, tags=tags)
+        return client.create_model_version(name, source, run_id, tags=tags)
 
 
 @contextmanager
@@ -394,14 +454,14 @@ def _read_metrics(evaluation: Path) -> Metrics:
 
 
 def _registration(
-    config: RegisterConfig, version: ModelVersion, card: Card, tracking_uri: str | None
+    name: str, version: ModelVersion, standing: Standing, card: Card, tracking_uri: str | None
 ) -> Registration:
-    uri = f"models:/{config.name}@{config.alias}"
+    uri = f"models:/{name}@{standing.alias}"
     place = f', "{tracking_uri}"' if tracking_uri else ""
     return Registration(
-        name=config.name,
+        name=name,
         version=str(version.version),
-        alias=config.alias,
+        alias=standing.alias,
         uri=uri,
         load_line=(
             "from stvsr.tracking.registry import load_version; "
@@ -410,6 +470,7 @@ def _registration(
         tracking_uri=tracking_uri,
         run_id=str(version.run_id),
         weights_sha256=card.weights_sha256,
+        decision=standing.reason,
     )
 
 

@@ -14,8 +14,10 @@ from mlflow.exceptions import MlflowException
 
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
 from stvsr.tracking.database import (
+    ARTIFACTS,
     OTHER_STORE,
     DatabaseState,
+    follow_move,
     prepare_database,
     read_state,
     try_to_write,
@@ -119,6 +121,7 @@ def open_client(uri: str) -> MlflowClient:
     with retrying(uri):
         if uri.startswith(_SQLITE):
             prepare_database(database_of(uri))
+            follow_move(database_of(uri))
         try:
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
         except (MlflowException, ImportError) as error:
@@ -221,7 +224,7 @@ def _no_answer(uri: str, error: Exception) -> ServiceError:
 
 
 def _remedy(uri: str, error: Exception) -> str:
-    """What to do about an error: a database's cause decides before a system's and MLflow's."""
+    """Remedy for an error: a database's cause decides before a system's and MLflow's."""
     causes = list(_causes(error))
     kinds = (sqlite3.Error, OSError, MlflowException)
     found = (cause for kind in kinds for cause in causes if isinstance(cause, kind))
@@ -240,7 +243,7 @@ def _remedy(uri: str, error: Exception) -> str:
 
 
 def _server_remedy(causes: Sequence[BaseException]) -> str:
-    """What to do about a server that is not there, or that answers with an error."""
+    """Remedy for a server that is not there, or that answers with an error."""
     gone = [cause for cause in causes if isinstance(cause, OSError)]
     # requests' RetryError: the server answered each time, with a fault of its own
     if gone and not any(type(cause).__name__ == "RetryError" for cause in gone):
@@ -276,4 +279,4 @@ def _artifact_location(uri: str, experiment: str) -> str | None:
     """Location of a new experiment's artifacts; None leaves it to the server."""
     if not uri.startswith(_SQLITE):
         return None
-    return (Path(uri.removeprefix(_SQLITE)).parent / "mlartifacts" / experiment).as_uri()
+    return (Path(uri.removeprefix(_SQLITE)).parent / ARTIFACTS / experiment).as_uri()

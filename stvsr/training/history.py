@@ -27,7 +27,7 @@ TIMING = frozenset({"clips_per_second", "data_wait", "peak_memory_mib", "step_se
 """Metrics that tell of the machine, not of the training: these differ from run to run."""
 
 REMEDY = "put the file back, or train with --fresh"
-"""What to do about a history that cannot be used."""
+"""Remedy for a history that cannot be used."""
 
 
 @dataclass(frozen=True)

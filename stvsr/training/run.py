@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import stvsr
-from stvsr.artifact import CodeVersion
-from stvsr.core.config import Config, Field
+from stvsr.artifact import Card, CodeVersion
+from stvsr.core.config import Config, ContentError, Field
 from stvsr.core.errors import CheckpointError, TrainingError
 from stvsr.core.files import only_writer, write_text_whole
 from stvsr.training.tracker import Scalar
@@ -25,7 +25,7 @@ SHOWN_LETTERS = 200
 """Letters of a parameter's value that a refusal shows."""
 
 REMEDY = "put it back, use the version that wrote it, or throw the run away with --fresh"
-"""What to do about a record that cannot be read."""
+"""Remedy for a record that cannot be read."""
 
 
 class RunRecord(Config):
@@ -83,6 +83,24 @@ def flatten(nested: Mapping[str, object], prefix: str = "") -> dict[str, Scalar]
         else:
             flat[name] = json.dumps(value)
     return flat
+
+
+def unflatten(flat: Mapping[str, Scalar], prefix: str) -> dict[str, Scalar]:
+    """{"model.k": 3}, "model" -> {"k": 3}; a list's JSON text is a list again.
+
+    Args:
+        flat: as `flatten` makes it.
+        prefix: the part to take, whose values are scalars and lists.
+    """
+    part = {
+        name.removeprefix(f"{prefix}."): value
+        for name, value in flat.items()
+        if name.startswith(f"{prefix}.")
+    }
+    return {
+        name: json.loads(value) if isinstance(value, str) and value[:1] == "[" else value
+        for name, value in part.items()
+    }
 
 
 def fingerprint(parameters: Mapping[str, Scalar]) -> str:
@@ -219,6 +237,38 @@ def read_run(path: Path) -> RunFolder:
             f"{file}: no such file on this machine; a run's folder must be on storage that all "
             "workers share, under the same absolute path"
         ) from None
+
+
+def card_of(run: RunFolder, step: int, start_from: str = "") -> Card:
+    """The card of a run's weights at `step`, from the run's own record.
+
+    Args:
+        run: the run.
+        step: of the checkpoint.
+        start_from: name of the network that the run started from; empty where it is not known.
+
+    Raises:
+        CheckpointError: run.json lacks a parameter that a card has, or has an invalid one.
+    """
+    found, code = run.parameters, run.record.code
+    card = {
+        "model": unflatten(found, "model"),
+        "step": step,
+        "steps_total": found.get("train.steps"),
+        "seed": found.get("seed"),
+        "degradation": unflatten(found, "degradation"),
+        "data_hash": found.get("data_hash"),
+        "git_commit": code[-1].git_commit,
+        "run": run.path.name,
+        "code": [version.model_dump() for version in code],
+        "start_from": start_from,
+        "start_sha256": found.get("start", ""),
+        "stvsr_version": run.record.stvsr_version,
+    }
+    try:
+        return Card.parse(json.dumps(card).encode())
+    except ContentError as fault:
+        raise CheckpointError(f"{run.path / RECORD_FILE}: {fault}", remedy=REMEDY) from None
 
 
 def _write(path: Path, record: RunRecord) -> None:

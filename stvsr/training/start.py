@@ -1,4 +1,4 @@
-"""What a run starts from: the weights of another network, and which parameters stay as they are."""
+"""The start of a run: weights of another network, and parameters that stay frozen."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase

@@ -22,7 +22,7 @@ Samples = NDArray[Any]
 """Samples as they are stored, uint8 or uint16."""
 
 UNSPECIFIED = 2
-"""What H.273 calls an unknown matrix, transfer or set of primaries."""
+"""H.273's number of an unknown matrix, transfer or set of primaries."""
 
 RGB = 0
 """Matrix coefficients of RGB."""
@@ -58,7 +58,7 @@ _STRICTLY_VIDEO = frozenset({"h264", "hevc", "av1", "vp9", "mpeg2video"})
 
 @dataclass(frozen=True)
 class Coding:
-    """What the samples of a video's frames mean (numbers of ITU-T H.273).
+    """The meaning of the samples of a video's frames (numbers of ITU-T H.273).
 
     Attributes:
         bits: of a sample.

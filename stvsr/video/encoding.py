@@ -1,7 +1,7 @@
 """Encoding: RGB frames to the packets of a stream, in parts that fit together."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -282,14 +282,32 @@ class Encoder:
         Args:
             rgb: (3, H, W) in [0, 1].
             pts: time in ticks.
+
+        Raises:
+            InputError: the encoder fails.
         """
         frame = to_frame(rgb, self._form)
         frame.pts, frame.time_base = pts, self._form.base
-        yield from _coded(self._context.encode(frame))
+        yield from self._encoded(frame)
 
     def finish(self) -> Iterator[Coded]:
-        """What is left."""
-        yield from _coded(self._context.encode(None))
+        """Encode the frames that are left.
+
+        Raises:
+            InputError: the encoder fails.
+        """
+        yield from self._encoded(None)
+
+    def _encoded(self, frame: av.VideoFrame | None) -> Iterator[Coded]:
+        try:
+            packets: list[Any] = self._context.encode(frame)
+        except (av.FFmpegError, ValueError) as error:
+            raise InputError(
+                f"--codec: found {self._form.codec}, whose encoder failed at a frame "
+                f"({_reason(error)}); choose another codec"
+            ) from None
+        for packet in packets:
+            yield Coded(bytes(packet), int(packet.pts), packet.is_keyframe)
 
 
 def to_frame(rgb: Plane, form: Format) -> av.VideoFrame:
@@ -307,11 +325,6 @@ def to_frame(rgb: Plane, form: Format) -> av.VideoFrame:
     frame.color_primaries = coding.primaries
     frame.color_range = int(ColorRange.JPEG if coding.is_full else ColorRange.MPEG)
     return frame
-
-
-def _coded(packets: Iterable[Any]) -> Iterator[Coded]:
-    for packet in packets:
-        yield Coded(bytes(packet), int(packet.pts), bool(packet.is_keyframe))
 
 
 def _reason(error: Exception) -> str:

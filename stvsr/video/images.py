@@ -26,7 +26,7 @@ LARGEST = 1 << 27
 """Pixels of an image at most."""
 
 PATTERN = re.compile(r"%(0(?P<digits>\d))?d")
-"""What stands for the number in a pattern."""
+"""The part of a pattern that stands for the number."""
 
 _NUMBER = re.compile(r"(\d+)(?=\.[^.]*$)")
 _LISTED = 5

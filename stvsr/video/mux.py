@@ -65,7 +65,7 @@ class Span:
 
 @dataclass
 class Copied:
-    """What of an input was copied.
+    """The parts of an input that were copied.
 
     Attributes:
         streams: number of them.
@@ -227,7 +227,7 @@ _TIMED = (".mp4", ".m4v", ".mov")
 """Suffixes of containers that have a track of time codes."""
 
 _CHAPTER_TRACKS = ("bin_data", "text", "")
-"""What the track of text that holds the chapters of an MP4 is called."""
+"""Name of the text track that holds the chapters of an MP4."""
 
 
 def _add_video(container: OutputContainer, form: Format, turned: Geometry | None) -> VideoStream:

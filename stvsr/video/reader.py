@@ -131,6 +131,12 @@ class VideoReader:
                 yield at, frame
         scan.finish()
 
+    def first_geometry(self) -> Geometry | None:
+        """Geometry of the first frame that can be decoded and shown; None where none can."""
+        scan = Scan()
+        shown = (geometry_of(frame, scan.aspect) for frame in self._decoded(scan))
+        return next((geometry for geometry in shown if geometry is not None), None)
+
     def frames(
         self, scanned: "Scan", stop: int, *, faults: Set[str] = frozenset({""})
     ) -> Iterator[Frame]:
@@ -208,7 +214,7 @@ class _Clock:
 
 
 class _Found(NamedTuple):
-    """What is known of a frame when it is decoded."""
+    """The facts of a frame at the time it is decoded."""
 
     pts: int | None
     geometry: Geometry | None
@@ -217,11 +223,12 @@ class _Found(NamedTuple):
 
 
 class Scan:
-    """What one pass over a video has found.
+    """The findings of one pass over a video.
 
     Attributes:
         frames: every frame in the order in which it is shown; known at the end.
         damage: why the file ends early; "" where it does not.
+        aspect: width of a stored pixel over its height, by the stream's header.
     """
 
     def __init__(self, fault_of: Callable[[av.VideoFrame], str] = color_fault) -> None:
@@ -242,7 +249,7 @@ class Scan:
         self._marked: list[int] = []  # numbers of the frames that the decoder marks
         self._changes = Changes()
         self._geometry: Geometry | None = None
-        self._aspect = Fraction(1)
+        self.aspect = Fraction(1)
         self._base = Fraction(1)  # of time stamps, in seconds
         self._is_numbered = False  # the file has no time stamps; packets are numbered instead
 
@@ -268,7 +275,7 @@ class Scan:
     def decode(self, packet: "av.Packet[VideoStream]") -> list[av.VideoFrame]:
         """Decode one packet; a packet that cannot be decoded gives no frame."""
         number = len(self._packets)
-        self._aspect = _aspect(packet.stream)
+        self.aspect = _aspect(packet.stream)
         if packet.size:
             self._take_note(packet, number)
         try:
@@ -285,7 +292,7 @@ class Scan:
             self._marked.append(len(self._found))
         if frame.key_frame:
             self._keys.add(frame.pts)
-        geometry = geometry_of(frame, self._aspect)
+        geometry = geometry_of(frame, self.aspect)
         if geometry != self._geometry:
             self._geometry = geometry  # one object for all frames that are alike
         fault = self._fault(frame, geometry)

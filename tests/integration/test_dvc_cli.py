@@ -39,6 +39,16 @@ repro([], json.loads(sys.argv[3]), Path(sys.argv[1]), print, save_s=float(sys.ar
 """
 
 
+SAYS_WHY = """\
+stages:
+  register:
+    cmd: echo "$STVSR_NO_PROMOTION|$DVC_EXP_NAME" > why.txt
+    params: [train.steps]
+    outs: [{why.txt: {cache: false}}]
+"""
+"""A stage that writes down what a registration looks at before it moves the champion."""
+
+
 def start_caller(
     project: Path, save_s: float = 30, overrides: dict[str, Value] | None = None
 ) -> subprocess.Popen[bytes]:
@@ -69,6 +79,21 @@ def test_a_project_without_git_runs_and_is_told_how_to_use_git_later(tmp_path: P
         assert any("no git repository: DVC runs without one" in line for line in lines) == told
     assert (project / "out" / "count").read_text() == "3"
     assert git_commit(project) == ""
+
+
+def test_a_registration_can_tell_experiments_and_runs_with_parameters(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project", stages=SAYS_WHY)
+    why = project / "why.txt"
+    repro([], {}, project, print)
+    assert why.read_text() == "|\n"
+    repro([], {"train.steps": 2}, project, print)
+    assert why.read_text() == "a run with parameters of its own, which promotes nothing|\n"
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (("add", "."), (*identity, "commit", "-q", "-m", "all")):
+        subprocess.run(["git", *words], cwd=project, check=True)
+    done = dvc(project, "exp", "run", "--name", "lousy-lamb", "-S", "train.steps=4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert why.read_text() == "|lousy-lamb\n"
 
 
 def test_a_project_with_git_keeps_it(tmp_path: Path) -> None:

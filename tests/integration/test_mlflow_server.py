@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from urllib.error import URLError
@@ -21,7 +22,8 @@ from stvsr.artifact import load_artifact
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
 from stvsr.tracking.registry import load_version, register
-from stvsr.tracking.store import resolve_uri
+from stvsr.tracking.store import open_client, resolve_uri
+from stvsr.tracking.versions import RegisteredModel, model_names
 from tests.support.models import write_tiny_artifact, write_tiny_evaluation
 from tests.support.ports import held_port
 
@@ -39,7 +41,7 @@ import sys
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder)]
 sys.path = [folder for folder in sys.path if folder != {sources!r}]
 import mlflow.pyfunc, numpy
-model = mlflow.pyfunc.load_model("models:/stdan@champion")
+model = mlflow.pyfunc.load_model("models:/stdan@challenger")
 numpy.save("sr_clip.npy", model.predict(numpy.load("lr_clip.npy")))
 import stvsr
 print(stvsr.__file__)
@@ -51,7 +53,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project after a run and a registration, in the default store."""
     folder = tmp_path_factory.mktemp("project")
     card = write_tiny_artifact(folder / "model")
-    write_tiny_evaluation(folder / "evaluation")
+    write_tiny_evaluation(folder / "evaluation", folder / "model")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         uri = resolve_uri(None, folder)
@@ -138,14 +140,14 @@ def test_the_ui_shows_runs_curves_pictures_and_versions(ui: str, project: Path) 
     scores = get(ui, "get-artifact", run_id=run_id, path="evaluation/metrics.json")
     assert json.loads(scores)["psnr_y"] == 30.5
 
-    alias = get(ui, "api/2.0/mlflow/registered-models/alias", name="stdan", alias="champion")
+    alias = get(ui, "api/2.0/mlflow/registered-models/alias", name="stdan", alias="challenger")
     version = json.loads(alias)["model_version"]
     assert (version["version"], version["run_id"]) == ("1", run_id)
 
 
 def test_a_server_takes_what_the_file_takes(ui: str, project: Path, tmp_path: Path) -> None:
     card = write_tiny_artifact(tmp_path / "model", seed=5)
-    write_tiny_evaluation(tmp_path / "evaluation")
+    write_tiny_evaluation(tmp_path / "evaluation", tmp_path / "model")
     run_id = train(ui, tmp_path / "run", card.weights_sha256)
     assert register_in(tmp_path, ui) == run_id
     registered = json.loads((tmp_path / "registration" / "version.json").read_text())
@@ -158,9 +160,30 @@ def test_a_server_takes_what_the_file_takes(ui: str, project: Path, tmp_path: Pa
         assert torch.equal(loaded(lr_clip), expected(lr_clip))
 
 
+def test_changes_of_a_model_at_a_server_are_made_one_at_a_time(
+    ui: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The threads share these, which each call sets and puts back.
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+
+    def count_up(_: int) -> None:
+        client = open_client(ui)
+        with RegisteredModel(client, "stdan").only_change():
+            tags = client.get_registered_model("stdan").tags
+            client.set_registered_model_tag("stdan", "count", str(int(tags.get("count", 0)) + 1))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count_up, range(8)))
+    client = open_client(ui)
+    assert client.get_registered_model("stdan").tags["count"] == "8"
+    assert model_names(client) == ["stdan"]
+
+
 def test_a_process_without_our_sources_loads_the_version_and_runs_it(tmp_path: Path) -> None:
     write_tiny_artifact(tmp_path / "model", seed=6)
-    write_tiny_evaluation(tmp_path / "evaluation")
+    write_tiny_evaluation(tmp_path / "evaluation", tmp_path / "model")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         register_in(tmp_path, None)

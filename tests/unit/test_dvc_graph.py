@@ -23,7 +23,7 @@ ENTRIES = {
     "train": ("stvsr.launch.train", "stvsr.launch.worker"),
     "evaluate": ("stvsr.evaluation.evaluate",),
     "report": ("stvsr.evaluation.report",),
-    "register": ("stvsr.tracking.registry",),
+    "register": ("stvsr.promotion",),
 }
 """The modules of the functions that each stage's command calls."""
 
@@ -55,8 +55,8 @@ MAY_SKIP = {
         *("stvsr.data.sources", "stvsr.data.index", "stvsr.video"),
     ),
     "evaluate": ("stvsr.data.index",),
-    "report": ("stvsr.metrics", "stvsr.models", "stvsr.ops"),
-    "register": ("stvsr.data.shards.degrade", "stvsr.ops"),
+    "report": ("stvsr.artifact", "stvsr.metrics", "stvsr.models", "stvsr.ops"),
+    "register": ("stvsr.data.index",),
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 from pipelines.flows.stages import results_table
 from stvsr.cli import main
 from stvsr.core.errors import ParamsError, ShardError
-from stvsr.core.escape import csv_cell, markdown, one_line
+from stvsr.core.escape import csv_cell, lines, markdown, one_line
 from stvsr.core.log import set_up_logging
 from stvsr.core.progress import progress
 from stvsr.core.terminal import output
@@ -167,3 +167,8 @@ def test_a_flow_s_table_of_results_has_no_markup_of_others(tmp_path: Path) -> No
 
 def test_a_remedy_of_several_faults_stays_in_lines() -> None:
     assert ParamsError(["a", "b"]).message() == "a\nb"
+
+
+def test_a_log_from_elsewhere_keeps_its_lines_and_moves_no_cursor():
+    assert lines("step 1\tloss 0.5\nstep 2\n") == "step 1\tloss 0.5\nstep 2\n"
+    assert lines(f"a\r{HOSTILE}\n") == "a\\r" + VISIBLE.replace("\\n", "\n", 1) + "\n"

@@ -20,6 +20,7 @@ from stvsr.evaluation.scores import (
     group_scores,
     median_gain_clip,
     read_scores,
+    refuse_other_headline,
 )
 from stvsr.models import BicubicLinear, upscale_bicubic_linear
 from tests.support.models import write_tiny_artifact
@@ -233,6 +234,29 @@ def test_a_network_of_another_degradation_is_scored_and_said_so(
     assert not scores.same_degradation
     assert json.loads((out / "metrics.json").read_text())["same_degradation"] is False
     assert "trained on gaussian-bd and is scored on bicubic" in caplog.text
+
+
+def test_the_start_in_a_model_folder_is_scored_on_the_same_frames(
+    tiny_shards_folder: Path, tmp_path: Path
+) -> None:
+    write_tiny_artifact(tmp_path / "model", seed=1)
+    start = write_tiny_artifact(tmp_path / "model" / "start", seed=2)
+    out, config = tmp_path / "evaluation", EvaluateConfig(clips=1)
+    scores = evaluate(tmp_path / "model", tiny_shards_folder, out, config)
+    alone = evaluate(tmp_path / "model/start", tiny_shards_folder, tmp_path / "alone", config)
+
+    assert read_scores(out) == scores
+    assert scores.start is not None
+    assert scores.start.weights_sha256 == start.weights_sha256
+    everything = scores.groups["all"].all
+    assert everything.start == alone.groups["all"].all.network
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["gain_over_start_psnr_y"] == everything.gain_over_start_psnr_y
+    refuse_other_headline(out)
+    for name, rows in (("frames.csv", 7), ("clips.csv", 1)):
+        table = list(csv.DictReader((out / name).open()))
+        assert len(table) == rows
+        assert all(row["start_psnr_y"] != row["psnr_y"] for row in table)
 
 
 def test_a_refused_evaluation_leaves_nothing_behind(

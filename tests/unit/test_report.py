@@ -21,6 +21,7 @@ from stvsr.evaluation.scores import (
     Strip,
 )
 from tests.support.files import SPECIAL_FILES, replace_by_special
+from tests.support.models import write_tiny_artifact
 
 HISTORY = """step,learning_rate,loss,val/psnr_y_input,val/psnr_y_interpolated
 10,0.0004,0.04,,
@@ -107,6 +108,25 @@ def report_of(line: Path, **changes) -> str:
     return out.read_text()
 
 
+def test_a_start_stands_beside_network_and_baseline(line: Path) -> None:
+    start = Quality(psnr_y=30.75, ssim_y=0.905)
+
+    def with_start(group: GroupScores) -> GroupScores:
+        kinds = {"all": group.all, "input": group.input, "interpolated": group.interpolated}
+        started = {kind: c.model_copy(update={"start": start}) for kind, c in kinds.items()}
+        return group.model_copy(update=started)
+
+    scores = some_scores()
+    groups = {name: with_start(group) for name, group in scores.groups.items()}
+    page = report_of(line, start=scores.model, groups=groups)
+    assert '<th colspan="2">Start</th>' in page
+    assert "<td>30.75</td><td>0.9050</td>" in page
+    assert '<td class="gain up">+0.50</td></tr>' in page
+    assert "Start</th>" not in report_of(line)
+    with pytest.raises(ValueError, match="a start that is not scored"):
+        some_scores(start=scores.model)
+
+
 def test_the_page_needs_nothing_from_outside(line: Path) -> None:
     page = report_of(line)
     references = References()
@@ -176,6 +196,13 @@ def test_a_model_without_history_still_has_a_report(line: Path) -> None:
 def test_a_missing_strip_is_refused_and_leaves_no_page(line: Path) -> None:
     (line / "evaluation" / "strips" / "fast_input.png").unlink()
     with pytest.raises(SourceError, match=r"fast_input\.png: no such file; run `stvsr evaluate`"):
+        report_of(line)
+    assert not (line / "report").exists()
+
+
+def test_scores_of_other_weights_than_the_model_s_are_refused(line: Path) -> None:
+    write_tiny_artifact(line / "model")
+    with pytest.raises(SourceError, match=r"model: has the weights .*run `stvsr evaluate` again"):
         report_of(line)
     assert not (line / "report").exists()
 

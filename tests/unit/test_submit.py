@@ -2,11 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
+from ray.job_submission import JobStatus
 
 from stvsr.core.errors import ServiceError
 from stvsr.launch.package import package
 from stvsr.launch.settings import Settings, apply_file, own_settings
-from stvsr.launch.submit import find_dashboard, takes_jobs
+from stvsr.launch.submit import _Log, find_dashboard, takes_jobs
 from stvsr.params import Params, load_params
 
 
@@ -52,3 +53,16 @@ def test_settings_travel_by_name_and_are_not_shown(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
     apply_file(tmp_path / "settings.json")
     assert own_settings() == settings.values
+
+
+def test_a_job_moves_no_cursor_of_the_terminal_that_shows_its_log(capsys):
+    class Client:
+        async def tail_job_logs(self, _):
+            yield "one\n"
+            yield "\x1b[2Jtwo\n"
+
+        def get_job_status(self, _):
+            return JobStatus.SUCCEEDED
+
+    _Log(Client(), "job").follow()  # type: ignore[arg-type]
+    assert capsys.readouterr().err == "one\n\\x1b[2Jtwo\n"

@@ -27,6 +27,7 @@ from stvsr.tracking.registry import (
 )
 from stvsr.tracking.store import open_client, open_experiment, resolve_uri
 from tests.support.models import write_tiny_artifact, write_tiny_evaluation
+from tests.support.projects import new_mlflow_store
 from tests.support.sets import write_set
 
 
@@ -37,19 +38,19 @@ def _no_store_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project's folder with two trained networks and an evaluation; its store is shared."""
+    """A project's folder with two trained networks; its store is shared."""
     folder = tmp_path_factory.mktemp("project")
     for seed in (1, 2):
         write_tiny_artifact(folder / f"model{seed}", seed)
-    write_tiny_evaluation(folder / "evaluation")
     return folder
 
 
 def put(folder: Path, model: str, name: str, **more) -> Registration:
     project = more.get("project", folder)
+    evaluation = more.get("evaluation") or evaluation_of(folder / model)
     return register(
         folder / model,
-        more.get("evaluation", project / "evaluation"),
+        evaluation,
         RegisterConfig(name=name),
         TrackingConfig(uri=more.get("uri")),
         project / "registration",
@@ -57,9 +58,13 @@ def put(folder: Path, model: str, name: str, **more) -> Registration:
     )
 
 
-def champion(project: Path, name: str) -> str:
+def evaluation_of(model: Path) -> Path:
+    return write_tiny_evaluation(model.with_name(f"{model.name}-evaluation"), model)
+
+
+def challenger(project: Path, name: str) -> str:
     client = open_client(resolve_uri(None, project))
-    return str(client.get_model_version_by_alias(name, "champion").version)
+    return str(client.get_model_version_by_alias(name, "challenger").version)
 
 
 def versions(project: Path, name: str) -> list[str]:
@@ -70,11 +75,11 @@ def versions(project: Path, name: str) -> list[str]:
 def test_a_registered_network_is_loaded_by_its_alias(project: Path) -> None:
     registered = put(project, "model1", "loaded")
     assert registered == read_registration(project / "registration")
-    assert (registered.version, registered.uri) == ("1", "models:/loaded@champion")
+    assert (registered.version, registered.uri) == ("1", "models:/loaded@challenger")
 
     lr_clip = torch.rand(1, 2, 3, 9, 10)
     expected, _ = load_artifact(project / "model1")
-    for uri in ("models:/loaded@champion", "models:/loaded/1"):
+    for uri in ("models:/loaded@challenger", "models:/loaded/1"):
         model = load_version(uri, project=project)
         assert not model.training
         with torch.inference_mode():
@@ -87,9 +92,9 @@ def test_a_registered_network_is_scored_by_its_alias(
     put(project, "model1", "scored")
     clips = write_set(tmp_path / "set", {"clip": 7})
     monkeypatch.chdir(project)
-    arguments = ["score", "models:/scored@champion", "--set", str(clips), "--protocol", "stvsr"]
+    arguments = ["score", "models:/scored@challenger", "--set", str(clips), "--protocol", "stvsr"]
     assert main(arguments) == 0
-    scores = read_set_scores(project / "scores" / "scored@champion_set_stvsr")
+    scores = read_set_scores(project / "scores" / "scored@challenger_set_stvsr")
     assert scores.model is not None
     assert scores.model.weights_sha256 == load_artifact(project / "model1")[1].weights_sha256
 
@@ -121,12 +126,12 @@ def test_the_same_weights_are_not_registered_twice(project: Path) -> None:
     assert versions(project, "twice") == ["1"]
 
 
-def test_the_alias_follows_the_newest_registration(project: Path) -> None:
+def test_the_challenger_is_the_newest_registration(project: Path) -> None:
     put(project, "model1", "newest")
     assert put(project, "model2", "newest").version == "2"
-    assert champion(project, "newest") == "2"
+    assert challenger(project, "newest") == "2"
     put(project, "model1", "newest")
-    assert champion(project, "newest") == "1"
+    assert challenger(project, "newest") == "1"
     assert versions(project, "newest") == ["1", "2"]
 
 
@@ -154,7 +159,7 @@ def test_scores_of_another_evaluation_are_recorded_beside_the_first(
 ) -> None:
     registered = put(project, "model1", "beside")
     first = tags_of(project, "beside")
-    evaluation = write_tiny_evaluation(tmp_path / "evaluation", psnr_y=31.5)
+    evaluation = write_tiny_evaluation(tmp_path / "evaluation", project / "model1", psnr_y=31.5)
     for _ in range(2):
         put(project, "model1", "beside", evaluation=evaluation)
     now = tags_of(project, "beside")
@@ -176,7 +181,7 @@ def test_other_facts_of_registered_weights_are_recorded_beside_the_first(
     text = (copied / "model.json").read_text()
     (copied / "model.json").write_text(text.replace("1234567", "7654321"))
     for _ in range(2):
-        put(tmp_path, "model", "facts", evaluation=project / "evaluation", project=project)
+        put(tmp_path, "model", "facts", project=project)
     now = tags_of(project, "facts")
     assert before.items() <= now.items()
     (added,) = now.keys() - before.keys()
@@ -192,7 +197,7 @@ def test_the_files_of_a_version_are_not_overwritten_by_another_of_the_same_weigh
     shutil.copytree(project / "model1", copied)
     text = (copied / "model.json").read_text()
     (copied / "model.json").write_text(text.replace("1234567", "7654321"))
-    second = put(tmp_path, "model", "files-two", evaluation=project / "evaluation", project=project)
+    second = put(tmp_path, "model", "files-two", project=project)
     assert first.run_id == second.run_id
     client = open_client(resolve_uri(None, project))
     commits = [
@@ -208,9 +213,14 @@ def test_the_files_of_a_version_are_not_overwritten_by_another_of_the_same_weigh
 
 
 def test_scores_of_other_weights_are_refused(project: Path, tmp_path: Path) -> None:
-    evaluation = write_tiny_evaluation(tmp_path / "evaluation")
-    (evaluation / "scores.json").write_text(json.dumps({"model": {"weights_sha256": "0" * 64}}))
-    with pytest.raises(SourceError, match=r"scores the weights 000000000000….*stvsr evaluate"):
+    evaluation = write_tiny_evaluation(tmp_path / "evaluation", project / "model2")
+    with pytest.raises(SourceError, match=r"scores the weights .*stvsr evaluate.*on this model"):
+        put(project, "model1", "others", evaluation=evaluation)
+    (evaluation / "scores.json").write_text("{}")
+    with pytest.raises(SourceError, match=r"scores\.json: names no weights"):
+        put(project, "model1", "others", evaluation=evaluation)
+    (evaluation / "scores.json").unlink()
+    with pytest.raises(SourceError, match=r"scores\.json: no such file; run `stvsr evaluate`"):
         put(project, "model1", "others", evaluation=evaluation)
     assert versions(project, "others") == []
 
@@ -226,7 +236,7 @@ def test_a_version_hangs_on_the_run_that_trained_it(project: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("call", ["log_artifacts", "create_model_version", "set_model_version_tag"])
-def test_a_registration_that_dies_leaves_the_alias_where_it_was(
+def test_a_registration_that_dies_leaves_the_challenger_where_it_was(
     project: Path, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"dies-in-{call}"
@@ -240,11 +250,11 @@ def test_a_registration_that_dies_leaves_the_alias_where_it_was(
         patched.setattr(MlflowClient, call, die)
         with pytest.raises(ServiceError, match="the server is gone"):
             put(project, "model2", name)
-    assert champion(project, name) == "1"
+    assert challenger(project, name) == "1"
     assert (project / "registration" / "version.json").read_bytes() == before
 
     put(project, "model2", name)
-    assert champion(project, name) == "2"
+    assert challenger(project, name) == "2"
     assert versions(project, name) == ["1", "2"]
 
 
@@ -262,9 +272,12 @@ def test_nothing_in_a_version_is_pickled(project: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "text"),
     [
-        ("models:/known@nobody", r"versions of known: 1; aliases: champion -> 1"),
-        ("models:/known/9", r"versions of known: 1; aliases: champion -> 1"),
-        ("models:/unknown@champion", r"registered models: .*known"),
+        ("models:/known@chalenger", r"did you mean @challenger\? versions of known: 1"),
+        ("models:/knowm@challenger", r"did you mean known\? registered models: .*known"),
+        ("models:/known@a b", r"versions of known: 1; aliases: challenger -> 1"),
+        ("models:/known@nobody", r"versions of known: 1; aliases: challenger -> 1"),
+        ("models:/known/9", r"versions of known: 1; aliases: challenger -> 1"),
+        ("models:/unknown@challenger", r"registered models: .*known"),
         ("runs:/known", r"allowed: models:/NAME@ALIAS or models:/NAME/NUMBER"),
     ],
 )
@@ -279,12 +292,12 @@ def test_a_version_that_is_not_there_is_refused_with_what_is(
 def test_an_empty_registry_says_how_to_fill_it(tmp_path: Path) -> None:
     open_experiment(open_client(resolve_uri(None, tmp_path)), "stvsr")
     with pytest.raises(ParamsError, match=r"no model is registered there.*stvsr register"):
-        load_version("models:/stdan@champion", project=tmp_path)
+        load_version("models:/stdan@challenger", project=tmp_path)
 
 
 def test_loading_makes_no_store(tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match=r"mlflow\.db: no such file; run this in the project"):
-        load_version("models:/stdan@champion", project=tmp_path)
+        load_version("models:/stdan@challenger", project=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -336,3 +349,34 @@ def test_a_registration_that_is_missing_or_damaged_is_refused(tmp_path: Path) ->
     (tmp_path / "version.json").write_text("{}")
     with pytest.raises(SourceError, match=r"version\.json: damaged \("):
         read_registration(tmp_path)
+
+
+def test_a_moved_project_loads_and_registers_its_versions(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after ü"
+    write_tiny_artifact(before / "model")
+    (before / "mlflow.db").write_bytes(new_mlflow_store())
+    put(before, "model", "moved")
+    before.rename(after)
+    expected, _ = load_artifact(after / "model")
+    lr_clip = torch.rand(1, 2, 3, 8, 8)
+    loaded = load_version("models:/moved@challenger", project=after)
+    with torch.inference_mode():
+        assert torch.equal(loaded(lr_clip), expected(lr_clip))
+    assert put(after, "model", "moved").version == "1"
+    client = open_client(resolve_uri(None, after))
+    experiment = client.get_experiment_by_name("stvsr")
+    assert experiment is not None
+    assert experiment.artifact_location == (after / "mlartifacts" / "stvsr").as_uri()
+    assert not before.exists()
+
+
+def test_weights_whose_files_are_gone_are_registered_anew(tmp_path: Path) -> None:
+    write_tiny_artifact(tmp_path / "model")
+    (tmp_path / "mlflow.db").write_bytes(new_mlflow_store())
+    put(tmp_path, "model", "lost")
+    shutil.rmtree(tmp_path / "mlartifacts")
+    with pytest.raises(ServiceError, match=r"models:/lost/1: its files are not at .*put them back"):
+        load_version("models:/lost/1", project=tmp_path)
+    assert put(tmp_path, "model", "lost").version == "2"
+    load_version("models:/lost@challenger", project=tmp_path)
+    assert versions(tmp_path, "lost") == ["1", "2"]

@@ -216,7 +216,7 @@ def test_the_short_time_limits_end_with_the_call(monkeypatch: pytest.MonkeyPatch
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 
-@pytest.mark.parametrize("alias", ["latest", "v3", "two words", ""])
+@pytest.mark.parametrize("alias", ["latest", "v3", "two words", "", "challenger"])
 def test_an_alias_that_mlflow_would_refuse_is_refused(alias: str) -> None:
     with pytest.raises(ValueError, match="alias"):
         RegisterConfig(alias=alias)

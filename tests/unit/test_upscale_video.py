@@ -26,8 +26,9 @@ from stvsr.inference.memory import needed, parse_size, tile_for
 from stvsr.inference.upscale import Upscaling
 from stvsr.models import BicubicLinear, upscale_bicubic_linear
 from stvsr.video.coding import Coding, coding_of, from_rgb, make_frame, to_rgb
-from stvsr.video.encoding import Coded, Encoder
+from stvsr.video.encoding import Coded, Encoder, Format
 from stvsr.video.images import read_image
+from stvsr.weights import load_shipped
 from tests.support.models import write_tiny_artifact
 from tests.support.movies import Movie, beside, duration, frame_times, packets, picture, tags
 from tests.support.waiting import wait_until
@@ -432,12 +433,38 @@ def test_the_number_of_an_image_stands_where_the_pattern_says(folder: Path) -> N
     assert levels == [20 * number for number in range(2, 11)]
 
 
-def test_a_model_is_required_until_one_ships(
+def test_an_encoder_that_fails_at_a_frame_is_named_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FailingContext:
+        def encode(self, _: av.VideoFrame | None) -> list[av.Packet]:
+            raise av.error.ExternalError(542398533, "Generic error in an external library")
+
+    Movie().write(folder / "in.mp4")
+    opened = Encoder.__init__
+
+    def open_failing(encoder: Encoder, form: Format) -> None:
+        opened(encoder, form)
+        encoder._context = FailingContext()  # type: ignore[assignment]
+
+    monkeypatch.setattr(Encoder, "__init__", open_failing)
+    assert upscale("in.mp4", "out.mp4") == 1
+    assert "found h264, whose encoder failed at a frame (Generic error" in only_line(capsys)
+    assert not (folder / "out.mp4").exists()
+
+
+def test_the_network_that_ships_is_the_default(folder: Path) -> None:
+    Movie(frames=[picture(n) for n in range(2)]).write(folder / "in.mp4")
+    assert main(["upscale", "in.mp4", "out.mkv"]) == 0
+    with av.open(folder / "out.mkv") as container:
+        comment = container.metadata["COMMENT"]
+    assert f"weights {load_shipped('stvsr/small')[1].weights_sha256[:12]}" in comment
+
+
+def test_a_model_that_does_not_exist_is_named(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Movie().write(folder / "in.mp4")
-    assert main(["upscale", "in.mp4", "out.mp4"]) == 1
-    assert "--model: found none" in only_line(capsys)
     assert main(["upscale", "in.mp4", "out.mp4", "--model", "nowhere"]) == 1
     assert "nowhere" in only_line(capsys)
 

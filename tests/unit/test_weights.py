@@ -1,16 +1,23 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import stvsr
 from pipelines.weights import photographs
 from pipelines.weights.photographs import make_photographs, read_table
 from stvsr import weights
 from stvsr.artifact import Card, save_artifact
+from stvsr.core.clip import ClipBatch
 from stvsr.core.errors import CheckpointError, SourceError
-from stvsr.data.sources.sample import CUTOUTS
+from stvsr.core.resize import downsample_bicubic
+from stvsr.data.clips.layout import FRAMES, MOTIONS, frame_path, read_clip_list, split_list
+from stvsr.data.sources.sample import CUTOUTS, make_sample
+from stvsr.evaluation.evaluate import score_frames
+from stvsr.evaluation.scores import group_scores
 from stvsr.models import StdanConfig, build_model
 from stvsr.open_model import open_model
 from stvsr.params import load_params
@@ -59,6 +66,26 @@ def test_what_ships_is_trained_to_its_end_by_this_pipeline(name):
     assert card.run
     assert all(code.fingerprint for code in card.code)
     assert card.data_hash
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_what_ships_beats_bicubic_linear_at_every_motion_of_the_sample(name, tmp_path):
+    make_sample(0, len(MOTIONS), (256, 128), 3, tmp_path)
+    model, _ = load_shipped(name)
+    motions = dict(zip(read_clip_list(split_list(tmp_path, "test")), MOTIONS, strict=True))
+    clips = [clip_batch(tmp_path, clip) for clip in motions]
+    for motion, group in group_scores(score_frames(model, clips, motions)).items():
+        assert (group.input.gain_psnr_y or 0) > 0.2, motion
+        assert (group.interpolated.gain_psnr_y or 0) > 0.2, motion
+
+
+def clip_batch(root: Path, clip: str) -> ClipBatch:
+    """A clip of a folder, degraded as shards are."""
+    frames = [np.asarray(Image.open(frame_path(root, clip, frame))) for frame in FRAMES]
+    hr_clip = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)[None] / 255
+    reduced = [downsample_bicubic(frame) for frame in frames[::2]]
+    lr_clip = torch.from_numpy(np.stack(reduced)).permute(0, 3, 1, 2)[None] / 255
+    return ClipBatch(lr_clip, hr_clip, (clip,))
 
 
 def test_what_ships_has_four_megabytes_at_most():

@@ -54,7 +54,7 @@ class NumberedFrames:
         return " ".join(f"{name}:{stat.st_size}@{stat.st_mtime_ns}" for name, stat in states)
 
     def faults(self) -> list[str]:
-        """What is wrong with the numbers, in words: one that is missing, or comes twice."""
+        """The fault of the numbers, in words: one that is missing, or comes twice."""
         numbers = [frame_number(path) for path in self.paths]
         unnumbered = [
             path.name for path, number in zip(self.paths, numbers, strict=True) if number is None

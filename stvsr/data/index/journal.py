@@ -20,7 +20,7 @@ NOT_DECIDING = ("stvsr.core.errors", "stvsr.core.files", "stvsr.core.fingerprint
 
 
 LINE_BYTES = 2**16
-"""A line that is longer is none of ours."""
+"""Bytes at most of a line that this module wrote."""
 
 
 class _Line(Config):
@@ -31,7 +31,7 @@ class _Line(Config):
     file_state: str
     """Of the clip's files when they were inspected."""
     inspection: Inspection
-    """What was found."""
+    """The findings."""
     checksum: str
     """As `Chain` makes it."""
 
@@ -105,7 +105,7 @@ class InspectionJournal:
         return kept, whole
 
     def _entry(self, line: bytes) -> _Line | None:
-        """What a whole line holds; None where it is torn, changed or not one of ours."""
+        """The content of a whole line; None where it is torn, changed or not one of ours."""
         before = self._chain.copy()
         try:
             if line.endswith(b"\n") and self._chain.accept(line[:-1]):

@@ -99,7 +99,7 @@ def read_all(folder: Path) -> list[ClipRecord]:
 
 
 def _fault(record: ClipRecord) -> str:
-    """What a row may not hold; empty where it is valid."""
+    """The fault of a row; empty where it is valid."""
     if None in vars(record).values():
         return "a cell is empty"
     allowed = {

@@ -91,7 +91,7 @@ class CutConfig:
 
 
 class Video(Protocol):
-    """What clips are cut from.
+    """A file or folder that clips are cut from.
 
     Attributes:
         name: in messages and in `clips.csv`.
@@ -107,7 +107,7 @@ class Video(Protocol):
 
     @property
     def frames(self) -> Sequence[ScannedFrame]:
-        """What the scan has found."""
+        """The scan's findings."""
 
     def place(self, number: int) -> str:
         """Where frame `number` is, in words."""

@@ -65,7 +65,7 @@ class FrameFolder:
 
     @property
     def frames(self) -> Sequence[ScannedFrame]:
-        """What the scan has found."""
+        """The scan's findings."""
         return self._frames
 
     def place(self, number: int) -> str:

@@ -11,7 +11,7 @@ processor.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -22,26 +22,12 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFont
 
 from stvsr.core.errors import SourceError
-from stvsr.core.workers import available_cores, map_parallel
-from stvsr.data.clips.layout import (
-    FRAMES,
-    MOTIONS,
-    SPLITS,
-    Motion,
-    SourceRecord,
-    Split,
-    clip_name,
-    frame_path,
-    motion_list,
-    split_list,
-    write_clip_list,
-    write_record,
-)
+from stvsr.data.clips.layout import MOTIONS, SPLITS, Motion, SourceRecord, Split
 from stvsr.data.sources import drawing
 from stvsr.data.sources.drawing import FINE, Floats, Map, Point, UInt8Image
+from stvsr.data.sources.scene import Scene, render_scenes, write_rendered_record
 
 SUFFIXES = (".jpg", ".png")
-FIRST_FOLDER: dict[Split, int] = {"train": 1, "test": 501}
 
 SPEEDS: dict[Motion, tuple[float, float]] = {
     "slow": (0.2, 1.5),
@@ -66,25 +52,6 @@ BLUR_STEPS = 4
 """Moments that are averaged in a frame with motion blur."""
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.,:;!?%&"
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """One clip to render, for a worker process."""
-
-    split: Split
-    number: int
-    seed: int
-    size: tuple[int, int]
-    photographs: tuple[Path, ...]
-
-    @property
-    def clip(self) -> str:
-        return clip_name(FIRST_FOLDER[self.split], self.number)
-
-    @property
-    def motion(self) -> Motion:
-        return MOTIONS[self.number % len(MOTIONS)]
 
 
 @dataclass(frozen=True)
@@ -180,54 +147,25 @@ def render_clips(
     Raises:
         SourceError: a split has no photographs, or one cannot be read.
     """
-    counts: dict[Split, int] = {"train": train_clips, "test": test_clips}
-    of_split = {split: photographs(folder, split) for split in SPLITS}
-    scenes = {
-        split: [_Scene(split, number, seed, size, of_split[split]) for number in range(count)]
-        for split, count in counts.items()
-    }
-    jobs = [(scene, out) for some in scenes.values() for scene in some]
-    for _ in map_parallel(_render, jobs, available_cores(), "rendering clips"):
-        pass
-    for split, some in scenes.items():
-        write_clip_list(split_list(out, split), [scene.clip for scene in some])
-        for motion in MOTIONS:
-            clips = [scene.clip for scene in some if scene.motion == motion]
-            write_clip_list(motion_list(out, motion, split), clips)
-    record = SourceRecord(
-        kind="rendered",
-        train_clips=train_clips,
-        test_clips=test_clips,
-        provenance={
-            "made by": "stvsr/data/sources/rendered.py",
-            "seed": str(seed),
-            "size": f"{size[0]}x{size[1]}",
-            **{
-                f"{split} photographs": ", ".join(path.stem for path in of_split[split])
-                for split in SPLITS
-            },
-        },
-    )
-    write_record(out, record)
-    return record
+    clips: dict[Split, int] = {"train": train_clips, "test": test_clips}
+    found = {split: photographs(folder, split) for split in SPLITS}
+    paths = {split: tuple(map(str, of_split)) for split, of_split in found.items()}
+    render_scenes(_frames, clips, paths, size, seed, out)
+    names = {split: [path.stem for path in of_split] for split, of_split in found.items()}
+    return write_rendered_record("rendered", clips, names, size, seed, out)
 
 
-def _render(job: tuple[_Scene, Path]) -> None:
-    """Draw one clip and write its seven PNG files below a folder."""
-    scene, out = job
-    cv2.setNumThreads(1)
-    rng = np.random.default_rng([scene.seed, FIRST_FOLDER[scene.split], scene.number])
+def _frames(scene: Scene) -> Iterator[bytes]:
+    rng = scene.random()
     layers, look = _compose(rng, scene), _look(rng)
-    for frame, t in zip(FRAMES, drawing.times(), strict=True):
-        path = frame_path(out, scene.clip, frame)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(drawing.png(_shown(rng, layers, look, t, scene.size), compression=1))
+    for t in drawing.times():
+        yield drawing.png(_shown(rng, layers, look, t, scene.size), compression=1)
 
 
 # --- scenes
 
 
-def _compose(rng: Generator, scene: _Scene) -> list[_Layer]:
+def _compose(rng: Generator, scene: Scene) -> list[_Layer]:
     """Choose a clip's photographs, layers and movements."""
     chosen = rng.choice(len(scene.photographs), size=min(4, len(scene.photographs)), replace=False)
     behind, *others = (scene.photographs[index] for index in chosen)
@@ -265,7 +203,7 @@ def _movement(rng: Generator, motion: Motion, width: int) -> _Path:
     return _Path(velocity, bend, swing, rate, phase, float(spin), float(growth))
 
 
-def _background(rng: Generator, photograph: UInt8Image, camera: _Path, scene: _Scene) -> _Layer:
+def _background(rng: Generator, photograph: UInt8Image, camera: _Path, scene: Scene) -> _Layer:
     """The photograph that fills the frame, where the camera stays inside it and sees most."""
     rows, columns = photograph.shape[:2]
     width, height = scene.size
@@ -297,7 +235,7 @@ def _camera_warp(
     )
 
 
-def _front(rng: Generator, photograph: UInt8Image, camera: _Path, scene: _Scene) -> _Layer:
+def _front(rng: Generator, photograph: UInt8Image, camera: _Path, scene: Scene) -> _Layer:
     """A piece of a photograph in front of the background: rounded, angular, a bar or wires."""
     height = scene.size[1]
     density = rng.uniform(0.8, 1.6)
@@ -317,7 +255,7 @@ def _front(rng: Generator, photograph: UInt8Image, camera: _Path, scene: _Scene)
     return _Layer(piece, mask, warp, _ripple(rng, scene.size) if rng.random() < 0.3 else None)
 
 
-def _own_warp(rng: Generator, camera: _Path, side: int, density: float, scene: _Scene) -> Warp:
+def _own_warp(rng: Generator, camera: _Path, side: int, density: float, scene: Scene) -> Warp:
     """The movement of a layer: the camera's, as strong as the layer is near, and its own."""
     width, height = scene.size
     nearness = rng.uniform(0.8, 2.0)
@@ -347,7 +285,7 @@ def _placed(
     return drawing.similarity(here, centre, density * math.exp(growth), turn)
 
 
-def _text(rng: Generator, camera: _Path, scene: _Scene) -> _Layer:
+def _text(rng: Generator, camera: _Path, scene: Scene) -> _Layer:
     """Letters: still, as a logo or subtitles, or moving with the scene."""
     size = int(rng.integers(12, 44))
     lines = [
@@ -460,7 +398,7 @@ def _filled(polygons: Sequence[Sequence[Point]], side: int) -> UInt8Image:
 
 
 @lru_cache(maxsize=24)
-def _photograph(path: Path) -> UInt8Image:
+def _photograph(path: str) -> UInt8Image:
     """(h, w, 3) RGB."""
     try:
         with Image.open(path) as image:

@@ -11,6 +11,7 @@ all resampling is fixed-point arithmetic on 8-bit images.
 
 import importlib.util
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,22 +23,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stvsr.core.errors import SourceError
-from stvsr.core.workers import available_cores, map_parallel
 from stvsr.data.clips.layout import (
     FRAMES,
     MOTIONS,
     Motion,
     SourceRecord,
     Split,
-    clip_name,
-    frame_path,
-    motion_list,
-    split_list,
-    write_clip_list,
-    write_record,
 )
 from stvsr.data.sources import drawing
 from stvsr.data.sources.drawing import Point, UInt8Image
+from stvsr.data.sources.scene import Scene, render_scenes, write_rendered_record
 
 BACKGROUNDS: dict[Split, tuple[str, ...]] = {
     "train": (
@@ -76,26 +71,6 @@ SPEEDS: dict[Motion, tuple[float, float]] = {
 
 TURNS: dict[Motion, float] = {"slow": 0.0015, "medium": 0.006, "fast": 0.012}
 """Greatest rotation (radians) and zoom (natural logarithm) per frame, either way."""
-
-FIRST_FOLDER: dict[Split, int] = {"train": 1, "test": 501}
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """One clip to render, for a worker process."""
-
-    split: Split
-    number: int
-    seed: int
-    size: tuple[int, int]
-
-    @property
-    def clip(self) -> str:
-        return clip_name(FIRST_FOLDER[self.split], self.number)
-
-    @property
-    def motion(self) -> Motion:
-        return MOTIONS[self.number % len(MOTIONS)]
 
 
 @dataclass(frozen=True)
@@ -151,56 +126,21 @@ def make_sample(
     """
     for name in {*CUTOUTS["train"], *CUTOUTS["test"]}:
         _photograph_path(name)
-    counts: dict[Split, int] = {"train": train_clips, "test": test_clips}
-    scenes = {
-        split: [_Scene(split, number, seed, size) for number in range(count)]
-        for split, count in counts.items()
-    }
-    jobs = [(scene, out) for of_split in scenes.values() for scene in of_split]
-    for _ in map_parallel(_render, jobs, available_cores(), "rendering clips"):
-        pass
-    for split, of_split in scenes.items():
-        write_clip_list(split_list(out, split), [scene.clip for scene in of_split])
-        for motion in MOTIONS:
-            clips = [scene.clip for scene in of_split if scene.motion == motion]
-            write_clip_list(motion_list(out, motion, split), clips)
-    record = _record(train_clips, test_clips, size, seed)
-    write_record(out, record)
-    return record
+    clips: dict[Split, int] = {"train": train_clips, "test": test_clips}
+    render_scenes(_frames, clips, CUTOUTS, size, seed, out)
+    names = {split: [Path(name).name for name in CUTOUTS[split]] for split in BACKGROUNDS}
+    return write_rendered_record("sample", clips, names, size, seed, out)
 
 
-def _record(train_clips: int, test_clips: int, size: tuple[int, int], seed: int) -> SourceRecord:
-    photographs = {
-        f"{split} photographs": ", ".join(Path(name).name for name in CUTOUTS[split])
-        for split in BACKGROUNDS
-    }
-    return SourceRecord(
-        kind="sample",
-        train_clips=train_clips,
-        test_clips=test_clips,
-        provenance={
-            "made by": "stvsr/data/sources/sample.py",
-            "seed": str(seed),
-            "size": f"{size[0]}x{size[1]}",
-            **photographs,
-        },
-    )
-
-
-def _render(job: tuple[_Scene, Path]) -> None:
-    """Draw one clip and write its seven PNG files below a folder."""
-    scene, out = job
-    cv2.setNumThreads(1)
+def _frames(scene: Scene) -> Iterator[bytes]:
     layers = _compose(scene)
-    for index, frame in enumerate(FRAMES):
-        path = frame_path(out, scene.clip, frame)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(drawing.png(_draw(layers, index, scene.size)))
+    for index in range(len(FRAMES)):
+        yield drawing.png(_draw(layers, index, scene.size))
 
 
-def _compose(scene: _Scene) -> list[_Layer]:
+def _compose(scene: Scene) -> list[_Layer]:
     """Choose a clip's photographs, cut-outs and movements."""
-    rng = np.random.default_rng([scene.seed, FIRST_FOLDER[scene.split], scene.number])
+    rng = scene.random()
     backgrounds = BACKGROUNDS[scene.split]
     behind = backgrounds[(scene.number // len(MOTIONS) + scene.number) % len(backgrounds)]
     others = [name for name in CUTOUTS[scene.split] if name != behind]
@@ -222,7 +162,7 @@ def _movement(rng: Generator, motion: Motion, width: int) -> _Path:
     return _Path((speed * cos, speed * sin), (-veer * sin, veer * cos), spin, growth)
 
 
-def _background(rng: Generator, photograph: UInt8Image, scene: _Scene) -> _Layer:
+def _background(rng: Generator, photograph: UInt8Image, scene: Scene) -> _Layer:
     """The photograph that fills the frame, under the camera movement that stays inside it best.
 
     Of 64 movements drawn, the one whose frame leaves the photograph least is taken; what is
@@ -252,7 +192,7 @@ def _camera_warp(
     return drawing.similarity(drawing.middle(size), aim, density * path.scale(t), path.spin * t)
 
 
-def _cutout(rng: Generator, photograph: UInt8Image, scene: _Scene) -> _Layer:
+def _cutout(rng: Generator, photograph: UInt8Image, scene: Scene) -> _Layer:
     """A rounded piece of a photograph that floats through the frame on its own path."""
     width, height = scene.size
     rows, columns = photograph.shape[:2]

@@ -44,7 +44,7 @@ class VideoFile:
 
     @property
     def frames(self) -> Sequence[ScannedFrame]:
-        """What the scan has found."""
+        """The scan's findings."""
         return self._scan.frames
 
     def place(self, number: int) -> str:
@@ -66,6 +66,19 @@ class VideoFile:
                 yield frame.rgb()
 
 
+def shown_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a video as it is shown, in square pixels; None where no frame decodes.
+
+    Raises:
+        VideoError: it is no video.
+    """
+    geometry = VideoReader(path).first_geometry()
+    if geometry is None:
+        return None
+    width, height = geometry.square_size
+    return round(width), round(height)
+
+
 def cut_videos(source: Path, config: CutConfig, out: Path) -> SourceRecord:
     """Cut the videos of a file or a folder into clips, written to the empty folder `out`.
 
@@ -81,7 +94,7 @@ def cut_videos(source: Path, config: CutConfig, out: Path) -> SourceRecord:
     """
     left_out: list[LeftOut] = []
     videos = []
-    for path in _find(source):
+    for path in list_videos(source, "source.path: "):
         name = shown_name(path.name if path == source else path.relative_to(source).as_posix())
         try:
             videos.append(VideoFile(path, name))
@@ -90,7 +103,16 @@ def cut_videos(source: Path, config: CutConfig, out: Path) -> SourceRecord:
     return cut_into_clips(videos, "videos", source, config, out, left_out)
 
 
-def _find(source: Path) -> list[Path]:
+def list_videos(source: Path, named: str = "") -> list[Path]:
+    """A video, or those of a folder, to any depth, in the order of their names.
+
+    Args:
+        source: the file or folder.
+        named: what a refusal begins with.
+
+    Raises:
+        SourceError: the folder holds none.
+    """
     if not source.is_dir():
         return [source]
     files = [path for path in visible(source) if not path.is_dir()]
@@ -99,7 +121,7 @@ def _find(source: Path) -> list[Path]:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in files).most_common(4)
         found = ", ".join(f"{count} {suffix}" for suffix, count in kinds) or "nothing"
         raise SourceError(
-            f"source.path: {shown_name(source)} holds no video (found: {shown_name(found)}); "
+            f"{named}{shown_name(source)} holds no video (found: {shown_name(found)}); "
             f"allowed are files with the suffixes {', '.join(sorted(SUFFIXES))}"
         )
     return videos
