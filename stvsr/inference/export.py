@@ -37,7 +37,7 @@ FORMATS = {"torch-export": ".pt2", "onnx": ".onnx"}
 TOLERANCE = 1e-4
 """Difference at most between a file's and the network's output, of values in 0..1."""
 
-CHECKED = ((1, 24, 32), (3, 37, 18), (1, 51, 70))
+CHECKED = ((1, 24, 32), (3, 37, 18), (1, 51, 70), (1, 1, 1))
 """Batch, height and width of the clips that a file is checked on."""
 
 LARGEST_ONNX = 2_000_000_000
@@ -224,9 +224,15 @@ def _to_onnx(program: ExportedProgram, axes: dict[str, int | str], facts: dict[s
     if exported is None:
         raise AssertionError("torch.onnx.export gives a program where dynamo is True")
     exported.rename_axes({size: name for name, size in axes.items() if isinstance(size, str)})
+    shape = exported.model.graph.inputs[0].shape
+    for axis, size in enumerate(axes.values()):
+        if shape is not None and isinstance(size, int):
+            shape[axis] = size  # so that another one is refused where it is handed in
     exported.model.producer_name = "stvsr"
     exported.model.producer_version = stvsr.__version__
     exported.model.metadata_props.update(facts)
+    for node in exported.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces, which name this machine's folders
     content: bytes = exported.model_proto.SerializeToString()
     return content
 

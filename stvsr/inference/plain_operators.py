@@ -5,6 +5,7 @@ The values are those of `stvsr.ops`, but for the rounding of sums. Shapes as the
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,13 +14,34 @@ from torch.nn import functional as F
 
 from stvsr.ops.points import window_points
 
+GridSample = Callable[[Tensor, Tensor], Tensor]
+"""Samples images (I, C, H, W) at a grid (I, h, w, 2) in -1..1, bilinearly, zero outside."""
+
+
+def grid_sample(images: Tensor, grid: Tensor) -> Tensor:
+    """torch's own `GridSample`."""
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def grid_sample_for_onnx(images: Tensor, grid: Tensor) -> Tensor:
+    """The same as ONNX's own operator, whose result's size torch need not work out."""
+    sampled: Tensor = torch.onnx.ops.symbolic(
+        "GridSample",
+        (images, grid),
+        {"mode": "linear", "padding_mode": "zeros", "align_corners": 0},
+        dtype=images.dtype,
+        shape=(*images.shape[:2], *grid.shape[1:3]),
+        version=ONNX_OPSET,
+    )
+    return sampled
+
 
 def deform_conv2d(
     image: Tensor, offset: Tensor, modulation: Tensor, weight: Tensor, bias: Tensor
 ) -> Tensor:
     """`stvsr.ops.modulated_deform_conv2d`."""
     y, x = _positions(offset)
-    columns = _sample(_grouped(image, offset), y, x) * modulation[:, :, None]
+    columns = _sample(_grouped(image, offset), y, x, grid_sample) * modulation[:, :, None]
     flat = columns.flatten(4).flatten(1, 3)
     result: Tensor = (weight.flatten(1) @ flat + bias[:, None]).unflatten(2, offset.shape[-2:])
     return result
@@ -42,19 +64,27 @@ def deform_conv2d_for_onnx(
 
 
 def deformable_attention(
-    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, modulation: Tensor, T_top: int
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    offset: Tensor,
+    modulation: Tensor,
+    T_top: int,
+    grid_sample: GridSample = grid_sample,
 ) -> tuple[Tensor, Tensor, None]:
     """`stvsr.ops.deformable_attention`; the indexes of kept points are for gradients only."""
     pairs, G = key.shape[:2], offset.shape[2]
     offset, modulation = offset.flatten(0, 1), modulation.flatten(0, 1)
     asked = query.unflatten(1, (G, -1))[:, None].expand(-1, pairs[1], -1, -1, -1, -1).flatten(0, 1)
     y, x = _positions(offset)
-    products = (_sample(_grouped(key.flatten(0, 1), offset), y, x) * asked[:, :, :, None]).sum(2)
+    keys = _sample(_grouped(key.flatten(0, 1), offset), y, x, grid_sample)
+    products = (keys * asked[:, :, :, None]).sum(2)
     top, index = (products * modulation).sum(1).topk(T_top, dim=1)
     share = top.softmax(1)
     index = index[:, None].expand(-1, G, -1, -1, -1)
     factor = share[:, None] * modulation.gather(2, index)
-    kept = _sample(_grouped(value.flatten(0, 1), offset), y.gather(2, index), x.gather(2, index))
+    y, x = y.gather(2, index), x.gather(2, index)
+    kept = _sample(_grouped(value.flatten(0, 1), offset), y, x, grid_sample)
     mixed = (kept * factor[:, :, None]).sum(3).flatten(1, 2)
     return mixed.unflatten(0, pairs), (share * top).sum(1).unflatten(0, pairs), None
 
@@ -82,6 +112,7 @@ FOR_TORCH: Mapping[str, Callable[..., Any]] = {
 FOR_ONNX: Mapping[str, Callable[..., Any]] = {
     **FOR_TORCH,
     "stvsr::deform_conv2d": deform_conv2d_for_onnx,
+    "stvsr::deformable_attention": partial(deformable_attention, grid_sample=grid_sample_for_onnx),
 }
 
 
@@ -101,11 +132,11 @@ def _grouped(image: Tensor, offset: Tensor) -> Tensor:
     return grouped
 
 
-def _sample(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
+def _sample(images: Tensor, y: Tensor, x: Tensor, grid_sample: GridSample) -> Tensor:
     """Images (I, G, C/G, H, W) at points (I, G, K, H, W), bilinearly: (I, G, C/G, K, H, W)."""
     H, W = images.shape[-2:]
     grid = torch.stack([(2 * x + 1) / W - 1, (2 * y + 1) / H - 1], dim=-1)
     flat = grid.flatten(2, 3).flatten(0, 1)
-    sampled = F.grid_sample(images.flatten(0, 1), flat, align_corners=False)
+    sampled = grid_sample(images.flatten(0, 1), flat)
     columns: Tensor = sampled.unflatten(2, y.shape[2:4]).unflatten(0, images.shape[:2])
     return columns

@@ -2,7 +2,7 @@
 
 import builtins
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
 
 from stvsr.models import StvsrModel
-from stvsr.models.layers import parts, swin
+from stvsr.models.layers import parts, pcd, swin
 from stvsr.models.stdan import stdfa
 from stvsr.ops.registration import Operator
 
@@ -25,6 +25,13 @@ AXES = ("batch", "frames", "channels", "height", "width")
 
 UNLIMITED = 1 << 60
 """More numbers than a tensor has."""
+
+
+class _Everything(int):
+    """A number of which any size is a part: as many as there are fit in."""
+
+    def __floordiv__(self, size: Any) -> int:
+        return UNLIMITED
 
 
 class Padded(nn.Module):
@@ -62,7 +69,10 @@ def trace(
     shapes = {"lr_clip": {axis: Dim.AUTO for axis, name in enumerate(AXES) if name != "channels"}}
     network.requires_grad_(False)
     with torch.enable_grad(), _symbolic_sizes(operators):
-        return torch.export.export(Padded(network), (clip,), dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(Padded(network), (clip,), dynamic_shapes=shapes, strict=False)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names this machine's folders
+    return program
 
 
 def axes_of(program: ExportedProgram) -> dict[str, int | str]:
@@ -72,21 +82,29 @@ def axes_of(program: ExportedProgram) -> dict[str, int | str]:
         for node in program.graph.nodes
         if node.op == "placeholder" and node.target == program.graph_signature.user_inputs[0]
     )
-    sizes = zip(AXES, clip.shape, strict=True)
-    return {name: size if isinstance(size, int) else str(size) for name, size in sizes}
+    # a symbol that the code needed as a number may still look like one: str(size) is that number
+    sizes = zip(AXES, map(str, clip.shape), strict=True)
+    return {name: int(size) if size.isdigit() else size for name, size in sizes}
 
 
 @contextmanager
 def _symbolic_sizes(operators: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     """Keep the networks' code from asking for a size's value while it is traced.
 
-    How much they do at once follows from sizes: here it is all at once, and pair by pair of frames,
-    whatever the size. `len` gives a number, so they use the first axis in its place. The modules
+    How much they do at once follows from sizes: here it is all at once. `len` gives a number, so they use the first axis in its place. The modules
     stay as they are for training, whose fingerprint they decide.
     """
 
     def length(value: Any) -> Any:
         return value.shape[0] if isinstance(value, Tensor) else builtins.len(value)
+
+    def double(x: Tensor) -> Tensor:
+        size = [2 * length for length in x.shape[-2:]]  # from a factor, it would be a rounded float
+        return F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+    def chunk(tensor: Tensor, chunks: int, dim: int = 0) -> Sequence[Tensor]:
+        parts: Tensor = tensor.unflatten(dim, (chunks, -1))  # torch's has a list of unknown length
+        return parts.unbind(dim)
 
     def at_once(function: Callable[[slice], Tensor], length: int, step: int, dim: int) -> Tensor:
         return function(slice(0, length))
@@ -99,7 +117,9 @@ def _symbolic_sizes(operators: Mapping[str, Callable[..., Any]]) -> Iterator[Non
             (parts, "_piecewise", at_once),
             (swin, "KEPT_NUMBERS", UNLIMITED),
             (stdfa, "KEPT_NUMBERS", UNLIMITED),
-            (stdfa, "CHUNK_PIXELS", 0),
+            (stdfa, "CHUNK_PIXELS", _Everything()),
+            (pcd, "_double", double),
+            (Tensor, "chunk", chunk),
             (Operator, "__call__", lambda self, *inputs: operators[self.name](*inputs)),
         ):
             stack.enter_context(patch.object(owner, attribute, value))

@@ -1,5 +1,6 @@
 """`stvsr export`: the files run without this package, at other sizes, and give the same."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,8 @@ from stvsr.models import BicubicLinear, ModelConfig, ZoomingSlowMoConfig, build_
 from stvsr.ops import reference, window_attention
 from tests.support.models import TINY_STDAN
 
-TINY_SHIFTED_STDAN = TINY_STDAN.model_copy(update={"blocks_per_group": 2})
-"""Every second block of a group attends in shifted windows."""
+TINY_SHIFTED_STDAN = TINY_STDAN.model_copy(update={"blocks_per_group": 2, "interpolation": "short"})
+"""Every second block of a group attends in shifted windows; the other network has a state."""
 
 TINY_ZSM = ZoomingSlowMoConfig(preset="small", channels=8, front_blocks=1, back_blocks=1)
 
@@ -68,21 +69,32 @@ def write_network(folder: Path, config: ModelConfig) -> None:
     save_artifact(folder, network, card)
 
 
-def run_elsewhere(code: str, file: Path, clips: list[Tensor]) -> tuple[str, list[Tensor]]:
-    """What a process without this package prints and makes of clips."""
-    names = [file.with_name(f"clip{number}.npy") for number in range(len(clips))]
+def clip_files(file: Path, clips: list[Tensor]) -> list[Path]:
+    return [file.with_name(f"clip{number}.npy") for number in range(len(clips))]
+
+
+def run_python(code: str, file: Path, clips: list[Tensor]) -> subprocess.CompletedProcess[str]:
+    """Run an exported file on clips in a process without this package."""
+    names = clip_files(file, clips)
     for name, clip in zip(names, clips, strict=True):
         np.save(name, clip.numpy())
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code + RUN_ALL, file, *names],
         cwd=file.parent,
         capture_output=True,
         text=True,
     )
+
+
+def run_elsewhere(code: str, file: Path, clips: list[Tensor]) -> tuple[str, list[Tensor]]:
+    """What a process without this package prints and makes of clips."""
+    done = run_python(code, file, clips)
     assert done.returncode == 0, done.stderr
+    names = clip_files(file, clips)
     return done.stdout, [torch.from_numpy(np.load(f"{name}.out.npy")) for name in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "file", "code"),
     [(TINY_SHIFTED_STDAN, "stdan.onnx", RUN_ONNX), (TINY_ZSM, "zsm.pt2", RUN_TORCH)],
@@ -103,12 +115,17 @@ def test_a_file_runs_elsewhere_at_other_sizes_and_says_where_it_is_from(
     assert "any batch, height, width; frames = 2 only" in line
 
     network, card = load_artifact(tmp_path / "model")
-    clips = [torch.rand(1, 2, 3, 29, 41), torch.rand(2, 2, 3, 32, 16)]
+    clips = [torch.rand(1, 2, 3, 29, 41), torch.rand(2, 2, 3, 32, 16), torch.rand(1, 2, 3, 1, 3)]
     said, results = run_elsewhere(code, output, clips)
     for clip, result in zip(clips, results, strict=True):
         torch.testing.assert_close(result, network(clip).detach(), rtol=0, atol=1e-4)
     assert "run run-of-the-test" in said
     assert card.weights_sha256[:12] in said
+    assert str(Path(__file__).parents[2]).encode() not in output.read_bytes()  # no machine's path
+
+    done = run_python(code, output, [torch.rand(1, 3, 3, 16, 16)])
+    assert done.returncode != 0
+    assert re.search(r"Got: 3 Expected: 2|shape\[1\].*== 2", done.stderr)
 
 
 def test_the_baseline_takes_any_number_of_frames_and_replaces_its_own_file(tmp_path: Path) -> None:
