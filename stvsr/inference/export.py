@@ -90,7 +90,7 @@ def export(request: ExportRequest, load: Loader) -> str:
     _check_request(request)
     network, card = load(request.model)
     with only_writer(request.output):
-        logger.info("%s: traced and checked, which takes a minute or more", request.output)
+        logger.info("%s: traced and checked, which takes minutes", request.output)
         program = _trace(request, network)
         axes = axes_of(program)
         facts = _facts(request, card, axes)

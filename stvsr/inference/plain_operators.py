@@ -19,7 +19,7 @@ GridSample = Callable[[Tensor, Tensor], Tensor]
 
 
 def grid_sample(images: Tensor, grid: Tensor) -> Tensor:
-    """torch's own `GridSample`."""
+    """A `GridSample`: torch's own."""
     return F.grid_sample(images, grid, align_corners=False)
 
 

@@ -91,8 +91,9 @@ def axes_of(program: ExportedProgram) -> dict[str, int | str]:
 def _symbolic_sizes(operators: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     """Keep the networks' code from asking for a size's value while it is traced.
 
-    How much they do at once follows from sizes: here it is all at once. `len` gives a number, so they use the first axis in its place. The modules
-    stay as they are for training, whose fingerprint they decide.
+    How much they do at once follows from sizes: here it is all at once. `len` gives a number, so
+    they use the first axis in its place. `chunk` gives a list of unknown length where the axis is a
+    symbol. The modules stay as they are for training, whose fingerprint they decide.
     """
 
     def length(value: Any) -> Any:
@@ -103,8 +104,8 @@ def _symbolic_sizes(operators: Mapping[str, Callable[..., Any]]) -> Iterator[Non
         return F.interpolate(x, size, mode="bilinear", align_corners=False)
 
     def chunk(tensor: Tensor, chunks: int, dim: int = 0) -> Sequence[Tensor]:
-        parts: Tensor = tensor.unflatten(dim, (chunks, -1))  # torch's has a list of unknown length
-        return parts.unbind(dim)
+        equal: Tensor = tensor.unflatten(dim, (chunks, -1))
+        return equal.unbind(dim)
 
     def at_once(function: Callable[[slice], Tensor], length: int, step: int, dim: int) -> Tensor:
         return function(slice(0, length))

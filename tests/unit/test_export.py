@@ -22,7 +22,15 @@ from tests.support.models import TINY_STDAN
 TINY_SHIFTED_STDAN = TINY_STDAN.model_copy(update={"blocks_per_group": 2, "interpolation": "short"})
 """Every second block of a group attends in shifted windows; the other network has a state."""
 
-TINY_ZSM = ZoomingSlowMoConfig(preset="small", channels=8, front_blocks=1, back_blocks=1)
+TINY_ZSM = ZoomingSlowMoConfig(
+    preset="small",
+    channels=8,
+    front_blocks=1,
+    back_blocks=1,
+    interpolation="blending",
+    memory="plain",
+)
+"""Without deformable parts, with which torch needs minutes to load a file."""
 
 RUN_ONNX = """
 import sys
@@ -125,7 +133,7 @@ def test_a_file_runs_elsewhere_at_other_sizes_and_says_where_it_is_from(
 
     done = run_python(code, output, [torch.rand(1, 3, 3, 16, 16)])
     assert done.returncode != 0
-    assert re.search(r"Got: 3 Expected: 2|shape\[1\].*== 2", done.stderr)
+    assert re.search(r"Got: 3 Expected: 2|lr_clip\.size\(\)\[1\] == 2", done.stderr)
 
 
 def test_the_baseline_takes_any_number_of_frames_and_replaces_its_own_file(tmp_path: Path) -> None:
