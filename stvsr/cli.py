@@ -327,7 +327,7 @@ def tune(
     from stvsr.launch.submit import done_as_job
     from stvsr.params import load_params
 
-    values = load_params(params)
+    values = load_params(params, search=True)
     flags = {"--fresh": fresh}
     if done_as_job("tune", address, values, shards, out, runs, data_version, flags, settings):
         return

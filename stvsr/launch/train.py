@@ -148,6 +148,7 @@ def train(
             open_run(path, deciding, code, data_version=data_version, fresh=fresh)
             run = continue_run(path, code, checkpoint.counters.step if checkpoint else 0)
             if start:
+                logger.info("train.start_from: the weights of %s", start.name)
                 start.keep(path)
             job = new_job(
                 params, shards, run, tracking_uri=uri, profile=profile, start=start_sha256

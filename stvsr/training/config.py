@@ -32,6 +32,10 @@ NOT_DECIDING = frozenset(
 """Fields that the weights do not depend on (`workers`: not beyond the rounding of sums). What
 `start_from` names is told apart by its weights."""
 
+AUTO = "auto"
+"""Value of `start_from` in a params.yaml: the network that ships with exactly the `model` given
+there, else random weights. `TrainConfig` has what that came to."""
+
 FINETUNE = {"steps": 200, "learning_rate": 2e-4, "warmup_steps": 20, "validate_every": 50}
 """The recipe `finetune`: few steps at a small rate, for a network that is trained already."""
 
@@ -51,8 +55,9 @@ class TrainConfig(Config):
     else `small`."""
     start_from: str | None = Field(default=None, min_length=1, max_length=4096)
     """Network whose weights the run starts from: models:/NAME@ALIAS, stvsr/NAME, the folder of a
-    model or a published checkpoint; null: random weights. Its checksum is part of the run's
-    identity."""
+    model or a published checkpoint; null: random weights. In params.yaml, `auto` is the network
+    that ships with this very `model`, and random weights for any other model and for a search.
+    Its checksum is part of the run's identity."""
     start_partly: bool = False
     """Start from the tensors that fit by name and shape where others do not; else that is
     refused."""
