@@ -51,6 +51,7 @@ class Line:
     project: Path
     env: dict[str, str]
     server: "Service"
+    worker: "Service"
 
     def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -133,17 +134,17 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
         server = Service(folder, env, "server", "start", "--host", "127.0.0.1", "--port", str(port))
         worker = Service(folder, env, "worker", "start", "--pool", "local", "--limit", "1")
         with running(server, worker):
-            yield deployed(Line(project, env, server), worker)
+            yield deployed(Line(project, env, server, worker))
 
 
-def deployed(line: Line, worker: "Service") -> Line:
+def deployed(line: Line) -> Line:
     """Start the server, make the deployments, and start the worker."""
     line.server.start()
     wait_until("the server", line.answers)
     for command in ("work-pool create local --type process", "deploy --all"):
         done = line.prefect(*command.split())
         assert done.returncode == 0, done.stdout + done.stderr
-    worker.start()
+    line.worker.start()
     return line
 
 
@@ -280,6 +281,20 @@ def test_a_run_outlives_a_restart_of_the_server(line: Line) -> None:
     (line.project / "enough").touch()
     wait_until("the run's end", lambda: line.state(run)["type"] == "COMPLETED")
     (line.project / "enough").unlink()
+
+
+def test_a_flow_killed_with_its_worker_is_reported_and_the_next_one_runs(line: Line) -> None:
+    line.behave("endless")
+    run = line.submit("train-stdan/local")
+    wait_until("a stage that counts", lambda: is_counting(line.project))
+    assert processes_of(run)
+    line.worker.kill()  # and with it all that it started, the flow too
+    assert not processes_of(run)
+    wait_until("the run's end", lambda: line.state(run)["type"] == "CRASHED")
+    assert line.state(run)["message"] == "The flow's process was killed; a new run resumes."
+    line.worker.start()
+    line.behave("")
+    assert line.run("train-stdan/local")["type"] == "COMPLETED"
 
 
 def test_a_flow_without_its_server_says_so_in_one_line(tmp_path: Path) -> None:
