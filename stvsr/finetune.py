@@ -102,7 +102,7 @@ class FinetuneRequest:
 
 
 def finetune(request: FinetuneRequest, out: Path | None = None) -> None:
-    """Adapt a network to videos, score it on stretches that were held out, and print the result.
+    """Adapt a network to videos, score it on clips that were held out, and print the result.
 
     Given again, after whatever end, it resumes. Other videos, another start or other parameters
     are another run.
@@ -308,7 +308,7 @@ def _register(folder: Path, config: RegisterConfig) -> str:
     return register_network(*paths, Terms(config, on), params.tracking, out).uri
 
 
-# --- telling
+# --- the result
 
 
 def _print_result(group: GroupScores, start: str, folder: Path, registered: str) -> None:

@@ -48,7 +48,7 @@ class TuneConfig(Config):
     report_every: int = Field(default=20, ge=1, le=LONGEST)
     """Steps between two validations that ASHA sees."""
     k: tuple[Literal[1, 3, 5], ...] = Field(default=(1, 3, 5), min_length=1, max_length=3)
-    """Kernel sides of the deformable attention to try; T is drawn from 1..k²."""
+    """Kernel sides of the deformable attention to try; T_top is chosen from 1..k²."""
     learning_rate_min: float = Field(default=1e-4, gt=0, le=1)
     """Smallest learning rate to try; drawn on a logarithmic scale."""
     learning_rate_max: float = Field(default=2e-3, gt=0, le=1)

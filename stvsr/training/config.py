@@ -99,7 +99,7 @@ class TrainConfig(Config):
     workers: int = Field(default=1, ge=1, le=4096)
     """Processes that train together, one per GPU; they share `batch_size`."""
     min_workers: int | None = Field(default=None, ge=1, le=4096)
-    """Go on with as few workers as these while nodes are missing, and with more when they are
+    """Resume with as few workers as these while nodes are missing, and with more when they are
     back; each number up to `workers` must divide `batch_size`. null: wait for all workers."""
     log_every: int = Field(default=10, ge=1, le=LONGEST)
     """Steps between two lines in the log and the history."""
