@@ -165,12 +165,12 @@ class Service:
                 stderr=log,
             )
 
-    def kill(self) -> None:
-        """Kill the service and all that it started."""
+    def kill(self, *, alone: bool = False) -> None:
+        """Kill the service and, unless it dies alone, all that it started."""
         if self._started is None:
             return
         parent = psutil.Process(self._started.pid)
-        for process in [*parent.children(recursive=True), parent]:
+        for process in [*([] if alone else parent.children(recursive=True)), parent]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self._started.wait()
@@ -287,14 +287,16 @@ def test_a_flow_killed_with_its_worker_is_reported_and_the_next_one_runs(line: L
     line.behave("endless")
     run = line.submit("train-stdan/local")
     wait_until("a stage that counts", lambda: is_counting(line.project))
-    assert processes_of(run)
-    line.worker.kill()  # and with it all that it started, the flow too
-    assert not processes_of(run)
+    (flow,) = processes_of(run)
+    line.worker.kill(alone=True)
+    flow.kill()
     wait_until("the run's end", lambda: line.state(run)["type"] == "CRASHED")
     assert line.state(run)["message"] == "The flow's process was killed; a new run resumes."
     line.worker.start()
+    wait_until("the lock", lambda: lock_is_free(line.project))
     line.behave("")
-    assert line.run("train-stdan/local")["type"] == "COMPLETED"
+    state = line.run("train-stdan/local")
+    assert state["type"] == "COMPLETED", state["message"]
 
 
 def test_a_flow_without_its_server_says_so_in_one_line(tmp_path: Path) -> None:
