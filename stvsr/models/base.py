@@ -85,10 +85,13 @@ class StvsrModel(nn.Module, ABC):
     Attributes:
         scale: spatial scale s, HR over LR.
         size_multiple: heights and widths that `super_resolve` takes are multiples of it.
+        memory_factor: memory of a clip without gradients, over that of a STDAN with as many
+            channels.
     """
 
     scale = SCALE
     size_multiple = 1
+    memory_factor = 1.0
 
     def forward(self, lr_clip: Tensor) -> Tensor:
         """Double the rate and quadruple the size of a clip of any height, width and length.
