@@ -134,5 +134,5 @@ def test_a_checkpoint_is_not_exported_over_a_folder(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_and_an_unknown_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
         import_checkpoint("stdan", tmp_path / "none.pth", tmp_path / "out")
-    with pytest.raises(CheckpointError, match="allowed: stdan, zooming_slowmo"):
+    with pytest.raises(CheckpointError, match="allowed: stdan, zooming_slowmo, stinet"):
         import_checkpoint("stdna", tmp_path / "none.pth", tmp_path / "out")

@@ -13,6 +13,7 @@ ENTRY = ModelEntry(
         **PUBLISHED_SCHEDULE,
         "steps": 500_000,
         "restart_every": 0,
+        "decay_every": 100_000,
         "batch_size": 30,
         "learning_rate": 1e-4,
         "freeze": ("spatial.*",),

@@ -14,7 +14,7 @@ from stvsr.models.base import StvsrModel
 from stvsr.models.bicubic_linear import upscale_bicubic_linear
 from stvsr.models.layers.frames import as_clip, as_images
 from stvsr.models.layers.parts import by_bands, slices
-from stvsr.models.layers.pcd import conv3x3, lrelu
+from stvsr.models.layers.pcd import OffsetConv, conv3x3, lrelu
 from stvsr.models.layers.upsampling import DoubleSize
 from stvsr.models.stinet.blocks import ActiveResidualBlock, Down
 from stvsr.models.stinet.config import StinetConfig
@@ -47,7 +47,7 @@ class Stinet(StvsrModel):
     """Interpolate, refine locally, refine globally, reconstruct (the paper's figure 2)."""
 
     size_multiple = 4
-    memory_factor = 12.0
+    memory_factor = 6.0
 
     def __init__(self, config: StinetConfig) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Stinet(StvsrModel):
         self.conv_hr = conv3x3(channels, channels)
         self.conv_last = conv3x3(channels, 3)
         self.blending = nn.Conv2d(channels, 3, 1)
-        self.apply(_initialise)
+        _initialise(self)
         if config.global_skip:
             for parameter in (*self.conv_last.parameters(), *self.blending.parameters()):
                 nn.init.zeros_(parameter)
@@ -83,10 +83,11 @@ class Stinet(StvsrModel):
         mean, deviation = (lr_clip.new_tensor(v)[:, None, None] for v in (MEAN, DEVIATION))
         forward, backward = flows_of(lr_clip)
         maps = self.interpolate((lr_clip - mean) / deviation, forward, backward, times)
-        pictures = self.reconstruct(maps) * deviation
+        pictures = self.reconstruct(maps)
+        pictures = pictures * deviation.to(pictures)
         if self.global_skip:
             return pictures + upscale_bicubic_linear(lr_clip)
-        return pictures + mean
+        return pictures + mean.to(pictures)
 
     def interpolate(
         self, frames: Tensor, forward: Tensor, backward: Tensor, times: Sequence[float] = MIDDLE
@@ -194,9 +195,11 @@ def _local_refinement(config: StinetConfig) -> STLR | None:
             return None
 
 
-def _initialise(module: nn.Module) -> None:
-    """Convolutions start Kaiming-normal with biases of zero, those of offsets as they are."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.weight.any():
-        nn.init.kaiming_normal_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+def _initialise(network: nn.Module) -> None:
+    """Convolutions start Kaiming-normal with biases of zero; those of offsets are left at zero."""
+    offsets = {module.conv for module in network.modules() if isinstance(module, OffsetConv)}
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module not in offsets:
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
