@@ -55,6 +55,8 @@ class ModelEntry:
         rules: from our parameter names to the published ones; empty where no checkpoint is
             published.
         ignored: last parts of published names that hold no weights.
+        copies: from published names under which a tensor is in a checkpoint once more, since two
+            parts of the network share it, to its own.
     """
 
     config: type[BaseModelConfig]
@@ -62,6 +64,7 @@ class ModelEntry:
     recipe: Mapping[str, object]
     rules: tuple[Rule, ...] = ()
     ignored: tuple[str, ...] = ()
+    copies: tuple[Rule, ...] = ()
     name: str = field(init=False)
 
     @property

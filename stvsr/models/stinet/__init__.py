@@ -4,7 +4,7 @@ from stvsr.models.base import ModelEntry
 from stvsr.models.presets import PUBLISHED_SCHEDULE
 from stvsr.models.stinet.config import StinetConfig
 from stvsr.models.stinet.model import Stinet
-from stvsr.models.stinet.state_dict import RULES
+from stvsr.models.stinet.state_dict import COPIES, RULES
 
 ENTRY = ModelEntry(
     config=StinetConfig,
@@ -19,6 +19,7 @@ ENTRY = ModelEntry(
         "freeze": ("spatial.*",),
     },
     rules=RULES,
+    copies=COPIES,
 )
 
 __all__ = ["ENTRY", "Stinet", "StinetConfig"]

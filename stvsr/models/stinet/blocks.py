@@ -1,8 +1,12 @@
 """The convolutions of STINet. `low` is the resolution of LR frames, `high` that of HR frames."""
 
+from collections.abc import Iterator
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stvsr.models.layers.parts import slices
 from stvsr.models.layers.pcd import conv3x3, lrelu
 
 SIDE, STRIDE, PADDING = 8, 4, 2
@@ -57,6 +61,17 @@ class ActiveResidualBlock(nn.Module):
         """(B, C, H, W) -> (B, C, H, W)."""
         residual: Tensor = self.conv2(lrelu(self.conv1(images)))
         return lrelu(residual.add_(images))
+
+
+def parts_of(count: int, clip: Tensor) -> Iterator[slice]:
+    """Which of `count` frames or gaps to take at a time, of clips (B, N, C, H, W); see `slices`."""
+    pixels = len(clip) * clip[0, 0, 0].numel() * STRIDE**2  # most of the work is on HR maps
+    return slices(count, pixels, clip.device)
+
+
+def joined(maps: list[Tensor]) -> Tensor:
+    """Maps (B, C, H, W) as one batch, without a copy where there is one."""
+    return torch.cat(maps) if len(maps) > 1 else maps[0]
 
 
 def enlarge(images: Tensor) -> Tensor:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from stvsr.models.base import StvsrModel
 from stvsr.models.bicubic_linear import upscale_bicubic_linear
 from stvsr.models.layers.frames import as_clip, as_images
-from stvsr.models.layers.parts import by_bands, slices
+from stvsr.models.layers.parts import by_bands
 from stvsr.models.layers.pcd import OffsetConv, conv3x3, lrelu
 from stvsr.models.layers.upsampling import DoubleSize
-from stvsr.models.stinet.blocks import ActiveResidualBlock, Down
+from stvsr.models.stinet.blocks import ActiveResidualBlock, Down, joined, parts_of
 from stvsr.models.stinet.config import StinetConfig
 from stvsr.models.stinet.spatial import SpatialNetwork
 from stvsr.models.stinet.stfi import STFI
@@ -47,7 +47,7 @@ class Stinet(StvsrModel):
     """Interpolate, refine locally, refine globally, reconstruct (the paper's figure 2)."""
 
     size_multiple = 4
-    memory_factor = 6.0
+    memory_factor = 3.5
 
     def __init__(self, config: StinetConfig) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Stinet(StvsrModel):
         gaps = frames.shape[1] - 1
         between = [(gap, time) for gap in range(gaps) for time in times]
         made = Maps([], [])
-        for part in slices(len(between), frames[:, 0, 0].numel(), frames.device):
+        for part in parts_of(len(between), frames):
             for all_of, some in zip(
                 made, self._between(maps, forward, backward, between[part]), strict=True
             ):
@@ -131,11 +131,11 @@ class Stinet(StvsrModel):
             for frames, factors in zip((low, high), self.global_refinement(low, high), strict=True):
                 for t, factor in enumerate(factors):
                     frames[t] = frames[t] * factor
-        clips, first = len(low[0]), low[0]
+        clips = len(low[0])
         pictures = [
-            by_bands(self._enlarge, torch.cat(low[part]), halo=2, scale=self.scale)
-            + self.blending(torch.cat(high[part]))
-            for part in slices(len(low), first[:, 0].numel(), first.device)
+            by_bands(self._enlarge, joined(low[part]), halo=2, scale=self.scale)
+            + self.blending(joined(high[part]))
+            for part in parts_of(len(low), low[0][:, None])
         ]
         by_time: Tensor = torch.cat(pictures).unflatten(0, (-1, clips))
         return by_time.transpose(0, 1)
@@ -145,7 +145,7 @@ class Stinet(StvsrModel):
         clips = len(frames)
         low: list[Tensor] = []
         high: list[Tensor] = []
-        for part in slices(frames.shape[1], frames[:, 0, 0].numel(), frames.device):
+        for part in parts_of(frames.shape[1], frames):
             some = self.spatial(as_images(frames[:, part].transpose(0, 1)))
             high += some.split(clips)
             low += self.down(some).split(clips)
@@ -157,8 +157,8 @@ class Stinet(StvsrModel):
         """The LR and HR maps of some (gap, time), eq. 1 for their flows."""
         low, high = (
             (
-                torch.cat([frames[gap] for gap, _ in between]),
-                torch.cat([frames[gap + 1] for gap, _ in between]),
+                joined([frames[gap] for gap, _ in between]),
+                joined([frames[gap + 1] for gap, _ in between]),
             )
             for frames in maps
         )

@@ -45,3 +45,8 @@ RULES: tuple[Rule, ...] = (
     (r"^blending\.", "h_blending."),
 )
 """From our names to the published ones, applied in this order."""
+
+COPIES: tuple[Rule, ...] = tuple(
+    (rf"^interp_h\.{i + 1}\.", f"interp_l.{i + 2}.") for i in range(COUNT)
+)
+"""The shared blocks' names in the HR branch: a `state_dict` has them once for each branch."""

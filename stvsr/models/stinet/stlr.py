@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from stvsr.models.layers.parts import slices
+from stvsr.models.layers.parts import by_rows, cut
 from stvsr.models.layers.pcd import DeformableConv2d, conv3x3, lrelu
-from stvsr.models.stinet.blocks import Down, Up
+from stvsr.models.stinet.blocks import Down, Up, joined, parts_of
 
 SLOPE = 0.1
 """Of the LeakyReLU."""
@@ -45,14 +45,14 @@ class STLR(nn.Module):
             The refined LR and HR maps.
         """
         last, clips = len(low) - 1, len(low[0])
-        parts = list(slices(len(low), low[0][:, 0].numel(), low[0].device))
-        from_high = [m for part in parts for m in self.down(torch.cat(high[part])).split(clips)]
+        parts = list(parts_of(len(low), low[0][:, None]))
+        from_high = [m for part in parts for m in self.down(joined(high[part])).split(clips)]
         refined_low, refined_high = [], []
         for part in parts:
             here = range(last + 1)[part]
             times = [max(t - 1, 0) for t in here], [*here], [min(t + 1, last) for t in here]
             lows, highs, downs = (
-                [torch.cat([maps[t] for t in each]) for each in times]
+                [joined([maps[t] for t in each]) for each in times]
                 for maps in (low, high, from_high)
             )
             new_low, new_high = self._refine(lows, highs, downs)
@@ -72,10 +72,19 @@ class STLR(nn.Module):
             for_low, for_high = self._interact(for_low, for_high)
             low[side] = lrelu(dcn(low[side], for_low))
             high[side] = self.up(lrelu(dcn(from_high[side], for_high)))
-        refined_low, refined_high = (
-            maps[1] + self.fusion(torch.cat(maps, dim=1)) for maps in (low, high)
-        )
-        return refined_low, refined_high
+        return low[1] + self._fuse(low), high[1] + self._fuse(high)
+
+    def _fuse(self, maps: list[Tensor]) -> Tensor:
+        """What three aligned maps (B, C, H, W) add to the middle one; without gradients, in bands.
+
+        The convolutions see one pixel, so no more of three times three maps has to be there.
+        """
+
+        def some(rows: slice) -> Tensor:
+            gained: Tensor = self.fusion(torch.cat([cut(each, rows) for each in maps], dim=1))
+            return gained
+
+        return by_rows(some, maps[1])
 
     def _interact(self, for_low: Tensor, for_high: Tensor) -> tuple[Tensor, Tensor]:
         """Mix two maps of offset features (B, C, H, W)."""
