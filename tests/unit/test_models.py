@@ -181,6 +181,16 @@ def test_a_network_with_the_global_skip_starts_as_the_baseline(model: str) -> No
     torch.testing.assert_close(net(frames), bicubic_linear_padded(frames, net.size_multiple))
 
 
+def test_stinet_makes_several_times_of_each_gap() -> None:
+    times, frames = (0.25, 0.75), clip(1, 3, 3, 8, 12)
+    net = network(TINY_STINET)
+    still = frames[:, :1].expand(1, 3, 3, 8, 12)
+    assert net.super_resolve(still, times).shape == (1, 7, 3, 32, 48)  # type: ignore[call-arg]
+    skip = network(TINY_STINET.model_copy(update={"global_skip": True}))
+    first, quarter = skip.super_resolve(frames, times)[0, :2]  # type: ignore[call-arg]
+    torch.testing.assert_close(quarter, 0.75 * first + 0.25 * upscale_bicubic_linear(frames)[0, 2])
+
+
 def bicubic_linear_padded(frames: Tensor, multiple: int) -> Tensor:
     H, W = frames.shape[-2:]
     padded = torch.nn.functional.pad(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stvsr.models.base import StvsrModel
-from stvsr.models.bicubic_linear import upscale_bicubic_linear
+from stvsr.models.bicubic_linear import MIDDLE, upscale_bicubic_linear
 from stvsr.models.layers.frames import as_clip, as_images
 from stvsr.models.layers.parts import by_bands
 from stvsr.models.layers.pcd import OffsetConv, conv3x3, lrelu
@@ -29,9 +29,6 @@ MEAN = (0.485, 0.456, 0.406)
 
 DEVIATION = (0.229, 0.224, 0.225)
 """ImageNet's standard deviation of RGB, which the network sees as 1."""
-
-MIDDLE = (0.5,)
-"""The one time of each gap for twice the rate."""
 
 
 class Maps(NamedTuple):
@@ -86,7 +83,7 @@ class Stinet(StvsrModel):
         pictures = self.reconstruct(maps)
         pictures = pictures * deviation.to(pictures)
         if self.global_skip:
-            return pictures + upscale_bicubic_linear(lr_clip)
+            return pictures + upscale_bicubic_linear(lr_clip, times)
         return pictures + mean.to(pictures)
 
     def interpolate(
@@ -123,7 +120,7 @@ class Stinet(StvsrModel):
         return torch.stack(low, dim=1), torch.stack(high, dim=1)
 
     def reconstruct(self, maps: Maps) -> Tensor:
-        """Phases 2 to 4: pictures (B, T, 3, 4H, 4W); without gradients, `maps.high` is emptied."""
+        """Phases 2 to 4: pictures (B, T, 3, 4H, 4W); both lists are overwritten."""
         low, high = maps
         if self.local_refinement is not None:
             low, high = self.local_refinement(low, high)

@@ -39,7 +39,7 @@ class STLR(nn.Module):
 
         Args:
             low: each frame's LR map (B, C, H, W).
-            high: each frame's HR map (B, C, 4H, 4W); without gradients, the list is overwritten.
+            high: each frame's HR map (B, C, 4H, 4W); the list is overwritten, to free its memory.
 
         Returns:
             The refined LR and HR maps.
