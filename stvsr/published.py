@@ -73,7 +73,7 @@ def import_checkpoint(model: str, file: Path, out: Path) -> Card:
     expected = published_weights(network, config)
     limit = ROOM + COPIES * sum(tensor.nbytes for tensor in expected.values())
     found = _find_weights(file, read_checkpoint(file, limit), expected)
-    _check(file, model, found, expected, names.ignored)
+    _check(file, names, found, expected)
     weights = {name: found.weights[name].to(tensor.dtype) for name, tensor in expected.items()}
     check_finite(weights, str(file))
     network.load_state_dict(
@@ -153,13 +153,13 @@ class _Found:
         place: keys that lead to the mapping in the file, such as "state_dict".
         prefix: beginning of the names, such as "module."; or empty.
         weights: by published name.
-        others: names in the mapping with the same beginning that are not the network's.
+        others: those in the mapping whose names have the same beginning and are not the network's.
     """
 
     place: str
     prefix: str
     weights: dict[str, Tensor] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
+    others: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def is_preferred(self) -> bool:
@@ -220,18 +220,22 @@ def _sets(
 ) -> list[_Found]:
     """A mapping's tensors whose names end in a network's, by what is before them."""
     sets: dict[str, _Found] = {}
-    others: list[str] = []
+    others: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         prefix, own = _split(name.replace(COMPILED, ""), expected)
         if not own:
-            others.append(name)
+            others[name] = tensor
             continue
         found = sets.setdefault(prefix, _Found(place, prefix))
         if own in found.weights:  # once of the compiled network, once of the other
             found = sets.setdefault(name, _Found(place, name.removesuffix(own)))
         found.weights[own] = tensor.detach()
     for prefix, found in sets.items():
-        found.others = [name.removeprefix(prefix) for name in others if name.startswith(prefix)]
+        found.others = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in others.items()
+            if name.startswith(prefix)
+        }
     return list(sets.values())
 
 
@@ -245,13 +249,17 @@ def _split(name: str, expected: Mapping[str, Tensor]) -> tuple[str, str]:
 
 def _check(
     file: Path,
-    model: str,
+    model: ModelEntry,
     found: _Found,
     expected: Mapping[str, Tensor],
-    ignored: Iterable[str],
 ) -> None:
     missing = [name for name in expected if name not in found.weights]
-    unexpected = [name for name in found.others if name.rpartition(".")[2] not in ignored]
+    unexpected = [
+        name
+        for name, tensor in found.others.items()
+        if name.rpartition(".")[2] not in model.ignored
+        and not _equals(tensor, found.weights.get(published_name(name, model.copies)))
+    ]
     differing = [
         f"{name}: found {_kind(found.weights[name])}, expected {_kind(tensor)}"
         for name, tensor in expected.items()
@@ -268,9 +276,14 @@ def _check(
     ]
     if faults:
         raise CheckpointError(
-            f"{file}: not the weights of the published {model}: {'; '.join(faults)}; "
+            f"{file}: not the weights of the published {model.name}: {'; '.join(faults)}; "
             f"allowed models: {', '.join(PUBLISHED)}"
         )
+
+
+def _equals(tensor: Tensor, own: Tensor | None) -> bool:
+    """True for the copy of one of the network's tensors."""
+    return own is not None and tensor.dtype == own.dtype and torch.equal(tensor, own)
 
 
 def _fits(found: Tensor, expected: Tensor) -> bool:

@@ -55,6 +55,8 @@ class ModelEntry:
         rules: from our parameter names to the published ones; empty where no checkpoint is
             published.
         ignored: last parts of published names that hold no weights.
+        copies: from published names under which a tensor is in a checkpoint once more, since two
+            parts of the network share it, to its own.
     """
 
     config: type[BaseModelConfig]
@@ -62,6 +64,7 @@ class ModelEntry:
     recipe: Mapping[str, object]
     rules: tuple[Rule, ...] = ()
     ignored: tuple[str, ...] = ()
+    copies: tuple[Rule, ...] = ()
     name: str = field(init=False)
 
     @property
@@ -85,10 +88,13 @@ class StvsrModel(nn.Module, ABC):
     Attributes:
         scale: spatial scale s, HR over LR.
         size_multiple: heights and widths that `super_resolve` takes are multiples of it.
+        memory_factor: memory of a clip without gradients, over that of a STDAN with as many
+            channels.
     """
 
     scale = SCALE
     size_multiple = 1
+    memory_factor = 1.0
 
     def forward(self, lr_clip: Tensor) -> Tensor:
         """Double the rate and quadruple the size of a clip of any height, width and length.

@@ -8,12 +8,14 @@ Bilinear sampling; what is outside the image counts as 0, corner by corner.
 
 from stvsr.ops.attention import deformable_attention
 from stvsr.ops.deform_conv import modulated_deform_conv2d
+from stvsr.ops.optical_flow import farneback_flow
 from stvsr.ops.sampling import deformable_sample
 from stvsr.ops.windows import window_attention
 
 __all__ = [
     "deformable_attention",
     "deformable_sample",
+    "farneback_flow",
     "modulated_deform_conv2d",
     "window_attention",
 ]

@@ -74,9 +74,14 @@ class TrainConfig(Config):
     learning_rate: float = Field(default=8e-4, gt=0, le=1)
     """Adam's learning rate at the top of the cosine."""
     min_learning_rate: float = Field(default=1e-7, ge=0, le=1)
-    """Learning rate at the bottom of the cosine."""
+    """Learning rate at the bottom of the cosine, or below which it does not decay."""
     restart_every: int = Field(default=0, ge=0, le=LONGEST)
     """Steps from one top of the cosine to the next; 0: one curve over all steps."""
+    decay_every: int = Field(default=0, ge=0, le=LONGEST)
+    """Steps after which the learning rate is multiplied by `decay_factor`, in place of the cosine;
+    0: the cosine."""
+    decay_factor: float = Field(default=0.25, gt=0, lt=1)
+    """What the learning rate is multiplied by every `decay_every` steps."""
     warmup_steps: int = Field(default=10, ge=0, le=LONGEST)
     """Steps over which the learning rate rises linearly at first; 0: none."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -134,6 +139,15 @@ class TrainConfig(Config):
             raise ValueError(
                 f"min_learning_rate is {self.min_learning_rate:g}, above learning_rate "
                 f"{self.learning_rate:g}; lower the one or raise the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_schedule(self) -> "TrainConfig":
+        if self.restart_every and self.decay_every:
+            raise ValueError(
+                f"decay_every is {self.decay_every}, with restart_every {self.restart_every}; set "
+                "one of them to 0"
             )
         return self
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from stvsr.models import MODELS, ModelConfig, StvsrModel, build_model
 from stvsr.models.layers.naming import Rule, published_name
+from stvsr.training.config import TrainConfig
+from stvsr.training.start import freeze
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Reference:
 
 CONFIGS = {entry.name: entry.config for entry in MODELS}
 RULES = {entry.name: entry.rules for entry in MODELS}
+FROZEN = {entry.name: TrainConfig.model_validate(entry.recipe).freeze for entry in MODELS}
 
 
 def weight_by_rule(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -60,10 +63,14 @@ def weight_by_rule(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def model_by_rule(reference: Reference, dtype: torch.dtype) -> StvsrModel:
-    """The reference's model, in evaluation mode, with the deterministic weights."""
+    """The reference's model, with the deterministic weights, in evaluation mode.
+
+    What its published training keeps as it is has no gradients.
+    """
     model = build_model(reference.config).to(dtype).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             published = published_name(name, reference.rules)
             parameter.copy_(weight_by_rule(published, tuple(parameter.shape)))
+    freeze(model, FROZEN[reference.settings["model"]])
     return model

@@ -43,6 +43,21 @@ def test_a_published_checkpoint_goes_in_and_out_without_loss(
     assert all(torch.equal(exported[name], tensor) for name, tensor in weights.items())
 
 
+def test_blocks_that_two_parts_share_may_be_in_a_checkpoint_twice(tmp_path: Path) -> None:
+    weights = write_checkpoint(tmp_path / "in.pth", "stinet")
+    copies = {
+        f"interp_h.{i}.{name}": weights[f"interp_l.{i + 1}.{name}"]
+        for i in range(1, 6)
+        for name in ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias")
+    }
+    torch.save(weights | copies, tmp_path / "both.pth")
+    import_checkpoint("stinet", tmp_path / "both.pth", tmp_path / "artifact")
+    copies["interp_h.3.conv1.weight"] = copies["interp_h.3.conv1.weight"] + 1
+    torch.save(weights | copies, tmp_path / "different.pth")
+    with pytest.raises(CheckpointError, match=r"1 unexpected \(interp_h.3.conv1.weight\)"):
+        import_checkpoint("stinet", tmp_path / "different.pth", tmp_path / "other")
+
+
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_a_checkpoint_is_opened_without_naming_its_model(model: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "in.pth", model)
@@ -134,5 +149,5 @@ def test_a_checkpoint_is_not_exported_over_a_folder(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_and_an_unknown_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
         import_checkpoint("stdan", tmp_path / "none.pth", tmp_path / "out")
-    with pytest.raises(CheckpointError, match="allowed: stdan, zooming_slowmo"):
+    with pytest.raises(CheckpointError, match="allowed: stdan, zooming_slowmo, stinet"):
         import_checkpoint("stdna", tmp_path / "none.pth", tmp_path / "out")

@@ -23,6 +23,18 @@ def test_the_published_recipe_falls_to_1e_7_and_starts_again_every_150_000_steps
     assert learning_rate_at(step, PUBLISHED) == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_decaying_rate_is_multiplied_after_each_interval_down_to_the_least():
+    config = TrainConfig(
+        steps=600_000,
+        warmup_steps=0,
+        learning_rate=1e-4,
+        min_learning_rate=1e-6,
+        decay_every=100_000,
+    )
+    rates = [learning_rate_at(step, config) for step in (0, 99_999, 100_000, 399_999, 400_000)]
+    assert rates == pytest.approx([1e-4, 1e-4, 1e-4 / 4, 1e-4 / 64, 1e-6])
+
+
 def test_without_restarts_one_curve_spans_all_steps():
     config = TrainConfig(steps=100, warmup_steps=0, learning_rate=1e-3, min_learning_rate=0)
     rates = [learning_rate_at(step, config) for step in range(100)]
