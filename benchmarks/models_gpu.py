@@ -23,7 +23,7 @@ from torch.utils.benchmark import Timer
 
 from stvsr import ops
 from stvsr.inference.upscale import Upscaling, upscale
-from stvsr.models import StdanConfig, StvsrModel, ZoomingSlowMoConfig, build_model
+from stvsr.models import RsttConfig, StdanConfig, StvsrModel, ZoomingSlowMoConfig, build_model
 from stvsr.models.layers.naming import published_name
 from stvsr.models.stdan.state_dict import RULES
 from tests.support.straightforward import StraightforwardStdan
@@ -34,6 +34,7 @@ NETWORKS = {
     "stdan small": StdanConfig(preset="small"),
     "stdan published": StdanConfig(),
     "zooming_slowmo published": ZoomingSlowMoConfig(),
+    "rstt published": RsttConfig(),
 }
 
 

@@ -143,8 +143,7 @@ def _with_recipe(raw: Mapping[str, Any]) -> Mapping[str, Any]:
         for key, value in train.items()
         if value is not None or key not in TrainConfig.model_fields
     }
-    is_published = model.get("preset", "published") == "published"
-    default = model.get("name", "stdan") if is_published else "small"
+    default = "small" if model.get("preset") == "small" else model.get("name", "stdan")
     recipe = given.setdefault("recipe", "finetune" if "start_from" in given else default)
     entry = entry_of(recipe) if isinstance(recipe, str) else None
     values = FINETUNE if recipe == "finetune" else entry.recipe if entry else {}

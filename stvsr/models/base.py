@@ -55,6 +55,7 @@ class ModelEntry:
         rules: from our parameter names to the published ones; empty where no checkpoint is
             published.
         ignored: last parts of published names that hold no weights.
+        sizes: presets of the networks whose checkpoints are published.
     """
 
     config: type[BaseModelConfig]
@@ -62,12 +63,21 @@ class ModelEntry:
     recipe: Mapping[str, object]
     rules: tuple[Rule, ...] = ()
     ignored: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ("published",)
     name: str = field(init=False)
 
     @property
     def published(self) -> BaseModelConfig:
         """The configuration of the published network."""
-        return self.config.model_validate({"name": self.name, "preset": "published"})
+        return self._preset("published")
+
+    @property
+    def published_sizes(self) -> tuple[BaseModelConfig, ...]:
+        """The configurations of all networks whose checkpoints are published."""
+        return tuple(map(self._preset, self.sizes))
+
+    def _preset(self, preset: str) -> BaseModelConfig:
+        return self.config.model_validate({"name": self.name, "preset": preset})
 
     def __post_init__(self) -> None:
         name = self.config.model_fields["name"].default

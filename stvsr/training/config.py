@@ -47,8 +47,8 @@ class TrainConfig(Config):
     recipe: str = "small"
     """Where fields start from: `small`, minutes on a laptop; `finetune`, for a network that is
     trained already; or the name of a model, whose published run it is. Left out of params.yaml it
-    is `finetune` with `start_from`, else it follows `model`: its name for the preset `published`,
-    else `small`."""
+    is `finetune` with `start_from`, else it follows `model`: `small` for that preset, else its
+    name."""
     start_from: str | None = Field(default=None, min_length=1, max_length=4096)
     """Network whose weights the run starts from: models:/NAME@ALIAS, stvsr/NAME, the folder of a
     model or a published checkpoint; null: random weights. Its checksum is part of the run's
@@ -72,6 +72,11 @@ class TrainConfig(Config):
     """Learning rate at the bottom of the cosine."""
     restart_every: int = Field(default=0, ge=0, le=LONGEST)
     """Steps from one top of the cosine to the next; 0: one curve over all steps."""
+    cosines: tuple[tuple[int, int], ...] = Field(default=(), max_length=100)
+    """First step and length of each cosine, where they are not those of `restart_every`; the next
+    one cuts a longer one off."""
+    restart_factor: float = Field(default=1.0, gt=0, le=1)
+    """What `learning_rate` is multiplied by in all cosines but the first."""
     warmup_steps: int = Field(default=10, ge=0, le=LONGEST)
     """Steps over which the learning rate rises linearly at first; 0: none."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -130,6 +135,23 @@ class TrainConfig(Config):
                 f"min_learning_rate is {self.min_learning_rate:g}, above learning_rate "
                 f"{self.learning_rate:g}; lower the one or raise the other"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _cosines_cover_all_steps(self) -> "TrainConfig":
+        if not self.cosines:
+            return self
+        if self.restart_every:
+            raise ValueError(f"cosines with restart_every {self.restart_every}; leave out one")
+        if self.cosines[0][0] != 0:
+            raise ValueError(f"cosines: the first starts at step {self.cosines[0][0]}, not at 0")
+        ends = [*(start for start, _ in self.cosines[1:]), self.steps]
+        for (start, length), end in zip(self.cosines, ends, strict=True):
+            if not start < end <= start + length:
+                raise ValueError(
+                    f"cosines: [{start}, {length}] does not reach from step {start} to {end}, "
+                    "where the next one or the end is; change one of them"
+                )
         return self
 
     @model_validator(mode="after")

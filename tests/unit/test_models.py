@@ -14,6 +14,7 @@ from stvsr.core.errors import InputError
 from stvsr.models import (
     BicubicLinear,
     ModelConfig,
+    RsttConfig,
     StdanConfig,
     StvsrModel,
     ZoomingSlowMoConfig,
@@ -36,7 +37,8 @@ TINY_STDAN = StdanConfig(
     blocks_per_group=2,
 )
 TINY_ZSM = ZoomingSlowMoConfig(channels=8, deformable_groups=2, front_blocks=1, back_blocks=1)
-TINY = {"stdan": TINY_STDAN, "zooming_slowmo": TINY_ZSM}
+TINY_RSTT = RsttConfig(channels=8, heads=1, blocks=2, hr_channels=8)
+TINY = {"stdan": TINY_STDAN, "zooming_slowmo": TINY_ZSM, "rstt": TINY_RSTT}
 
 
 def network(config: ModelConfig, seed: int = 0) -> StvsrModel:
@@ -89,8 +91,13 @@ def test_zooming_slowmo_and_its_ablations_have_the_published_sizes_part_by_part(
     assert sizes["b"] - sizes["a"] == 4 * conv3x3 + pcd_branches
 
 
+@pytest.mark.parametrize(("preset", "size"), [("S", 4_485_275), ("M", 6_079_895), ("L", 7_674_515)])
+def test_rstt_has_the_published_sizes(preset: str, size: int) -> None:
+    assert parameters(RsttConfig.model_validate({"preset": preset})) == size
+
+
 @pytest.mark.parametrize(
-    "config", [StdanConfig, ZoomingSlowMoConfig], ids=lambda config: config.__name__
+    "config", [StdanConfig, ZoomingSlowMoConfig, RsttConfig], ids=lambda config: config.__name__
 )
 @pytest.mark.parametrize("preset", ["published", "small"])
 def test_a_written_configuration_reads_as_itself(
@@ -158,7 +165,9 @@ def test_bf16_weights_and_autocast_stay_near_float32(model: str) -> None:
         mixed = net(frames)
     halved = copy.deepcopy(net).bfloat16()(frames)
     for rounded in (mixed, halved):
-        assert rounded.dtype == torch.bfloat16
+        # what RSTT adds to is interpolated, which autocast leaves in float32
+        in_bf16 = rounded is halved or model != "rstt"
+        assert rounded.dtype == (torch.bfloat16 if in_bf16 else torch.float32)
         torch.testing.assert_close(rounded.float(), exact, atol=0.05, rtol=0.05)
 
 
@@ -175,6 +184,17 @@ def bicubic_linear_padded(frames: Tensor, multiple: int) -> Tensor:
         frames.flatten(0, 1), (0, -W % multiple, 0, -H % multiple), mode="replicate"
     ).unflatten(0, frames.shape[:2])
     return upscale_bicubic_linear(padded)[..., : 4 * H, : 4 * W]
+
+
+@pytest.mark.parametrize(("frames", "first"), [(5, 7), (7, 7), (9, 13)])
+def test_rstt_makes_each_frame_in_the_first_window_of_four_that_has_it(
+    frames: int, first: int
+) -> None:
+    net, lr_clip = network(TINY_RSTT), clip(1, frames, 3, 8, 8)
+    out = net(lr_clip)
+    torch.testing.assert_close(out[:, :7], net(lr_clip[:, :4]))
+    last = net(lr_clip[:, -4:])[:, first - 2 * (frames - 4) :]
+    torch.testing.assert_close(out[:, first:], last)
 
 
 def test_the_baseline_keeps_constants_and_means_neighbours() -> None:
@@ -214,6 +234,9 @@ def make_directions_alike(net: StvsrModel) -> None:
         if name.endswith("fusion.weight") and name.startswith(alike):
             first, second = tensor.chunk(2, dim=1)
             state[name] = torch.cat([first + second, first + second], dim=1) / 2
+        if name.startswith(("encoder", "decoder")) and name.endswith("bias_table"):
+            by_time = tensor.unflatten(0, (-1, 49))  # RSTT's, of windows of 4x4 pixels
+            state[name] = (by_time + by_time.flip(0)).flatten(0, 1) / 2
     net.load_state_dict(state)
 
 
@@ -243,9 +266,10 @@ def test_without_gradients_parts_of_a_clip_give_what_the_whole_does(
 def test_a_network_that_only_runs_does_not_import_torch_s_compiler() -> None:
     program = """
 import sys, torch
-from stvsr.models import StdanConfig, ZoomingSlowMoConfig, build_model
+from stvsr.models import MODELS, build_model
 with torch.inference_mode():
-    for config in (StdanConfig(preset="small"), ZoomingSlowMoConfig(preset="small")):
+    for entry in MODELS:
+        config = entry.config.model_validate({"preset": "small"})
         build_model(config)(torch.rand(1, 2, 3, 8, 8))
 print("torch._dynamo" in sys.modules)
 """
