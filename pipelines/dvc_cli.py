@@ -24,7 +24,7 @@ from pipelines.overrides import overridden
 from pipelines.process_tree import run_supervised
 from pipelines.source_control import settle_without_git
 from stvsr.cli import TELEMETRY_OFF
-from stvsr.core.errors import ParamsError, ServiceError, StvsrError
+from stvsr.core.errors import BusyError, ParamsError, ServiceError, StvsrError
 from stvsr.core.files import only_writer
 from stvsr.core.log import set_up_logging
 from stvsr.core.yaml import Value, read_yaml
@@ -225,7 +225,7 @@ def _only_run(project: Path) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(only_writer(project / ".dvc" / "tmp" / "run"))
-        except StvsrError as busy:
+        except BusyError as busy:
             raise ServiceError(f"another run is at work here: {busy}") from None
         yield
 

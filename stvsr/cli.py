@@ -1,5 +1,6 @@
 """`stvsr`: one verb per job, each of which calls one function; heavy imports wait in the verb."""
 
+import errno
 import functools
 import os
 import sys
@@ -27,6 +28,18 @@ QUIET_WAITING = {"OMP_WAIT_POLICY": "passive"}
 
 SHARD_SETS = ("data/shards/train", "data/shards/test")
 """The sets that `stvsr shard` writes unless `--out` names another folder."""
+
+DISK_FAULTS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+}
+"""Errors of the system that `DISK_REMEDY` is for."""
+
+DISK_REMEDY = "free some space or make the folder writable, and run the same command again"
 
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "1",
@@ -125,7 +138,7 @@ def _run(name: str, run: Callable[[], None], options: dict[str, Any]) -> int:
         return 1
     except OSError as error:
         subject = error.filename or options.get("out") or "a file"
-        remedy = "free some space or make the folder writable, and run the same command again"
+        remedy = DISK_REMEDY if error.errno in DISK_FAULTS else RESUME
         return _refuse(name, one_line(f"{subject}: {error.strerror or error}; {remedy}"))
     return 0
 
@@ -327,7 +340,7 @@ def tune(
     from stvsr.launch.submit import done_as_job
     from stvsr.params import load_params
 
-    values = load_params(params)
+    values = load_params(params, search=True)
     flags = {"--fresh": fresh}
     if done_as_job("tune", address, values, shards, out, runs, data_version, flags, settings):
         return

@@ -11,13 +11,14 @@ from stvsr.training.run import RECORD_FILE, card_of, read_run
 from stvsr.weights import PREFIX, load_shipped
 
 
-def open_model(name: str) -> tuple[StvsrModel, Card]:
+def open_model(name: str, tracking_uri: str | None = None) -> tuple[StvsrModel, Card]:
     """A network, on the CPU in evaluation mode, and its card.
 
     Args:
         name: models:/NAME@ALIAS or models:/NAME/NUMBER, a version in MLflow; stvsr/NAME, a network
             that ships; the folder of a model; the folder of a run, finished or not; or the file of
             a published checkpoint.
+        tracking_uri: MLflow's store; None: MLFLOW_TRACKING_URI, or else this folder's sqlite.
 
     Raises:
         ParamsError: there is no such version.
@@ -27,13 +28,19 @@ def open_model(name: str) -> tuple[StvsrModel, Card]:
     if name.startswith("models:/"):
         from stvsr.tracking.registry import load_version_with_card  # MLflow takes seconds
 
-        return load_version_with_card(name)
+        return load_version_with_card(name, tracking_uri)
     path = Path(name)
     if name.startswith(PREFIX) and not path.exists():
         return load_shipped(name)
     if (path / RECORD_FILE).is_file():
         return _newest_of_run(path)
     return load_published(path) if path.is_file() else load_artifact(path)
+
+
+def absolute_name(name: str) -> str:
+    """The name by which `open_model` opens the same network from any folder."""
+    path = Path(name)
+    return str(path.resolve()) if path.exists() else name
 
 
 def _newest_of_run(folder: Path) -> tuple[StvsrModel, Card]:

@@ -10,10 +10,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
 from pipelines.dvc_cli import repro
+from pipelines.flows.watch import watched
 from stvsr.core.config import Tree
 from stvsr.core.errors import StvsrError
 from stvsr.core.escape import markdown
@@ -41,7 +43,8 @@ def run_stages(targets: Sequence[str], overrides: Mapping[str, Value], project: 
     for key, value in overrides.items():
         logger.info("%s = %s for this run", key, value)
     try:
-        repro(targets, overrides, project, logger.info)
+        with watched(flow_run.get_id()):
+            repro(targets, overrides, project, logger.info)
     except StvsrError as error:
         logger.error("%s", error)
         return Failed(message=str(error))

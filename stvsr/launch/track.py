@@ -61,7 +61,7 @@ def open_tracker(uri: str, run: RunFolder, record: TrackedRun) -> MlflowTracker:
 
 
 def sync_runs(runs: Path, uri: str) -> None:
-    """Upload what MLflow does not have of every run in `runs`; a live run uploads by itself.
+    """Upload what MLflow lacks of every run and trial in `runs`; a live one uploads by itself.
 
     Steps that are there already are passed over, so it may be repeated and interrupted.
 
@@ -74,7 +74,8 @@ def sync_runs(runs: Path, uri: str) -> None:
         TrainingError: there is no run.
         CheckpointError: the state of some runs is damaged, a line for each; the others are in.
     """
-    folders = sorted(record.parent for record in runs.glob(f"[!.]*/{RECORD_FILE}"))
+    records = (*runs.glob(f"[!.]*/{RECORD_FILE}"), *runs.glob(f"[!.]*/trial-*/{RECORD_FILE}"))
+    folders = sorted(record.parent for record in records)
     if not folders:
         raise TrainingError(
             f"{runs}: found no run (a folder with {RECORD_FILE}); train one with `stvsr train`, "

@@ -119,6 +119,7 @@ def train(
     start = find_start(params)
     start_sha256 = start.sha256 if start else ""
     deciding = deciding_parameters(params, lineage, start_sha256)
+    start_from = start.name if start else ""
     stem = run_stem(params, lineage, start_sha256)
     code = present_code(params.model.name)
     path = find_run(
@@ -133,11 +134,16 @@ def train(
         return
     run = RunFolder(
         path,
-        RunRecord(parameters=flatten(deciding), code=(code,), data_version=data_version),
+        RunRecord(
+            parameters=flatten(deciding),
+            code=(code,),
+            data_version=data_version,
+            start_from=start_from,
+        ),
     )
     checkpoint = None
     if not fresh:
-        run = open_run(path, deciding, code, data_version=data_version)
+        run = open_run(path, deciding, code, data_version=data_version, start_from=start_from)
         checkpoint = Checkpoints(run.checkpoints).newest_whole()
     if checkpoint is None or checkpoint.counters.step < params.train.steps:
         uri = resolve_uri(params.tracking.uri, Path().resolve())
@@ -145,9 +151,13 @@ def train(
             refuse_unshared_storage(new_job(params, shards, run, tracking_uri=uri))
             resources = worker_resources(params.train.workers, params.train.min_workers)
             # what is there goes, and other code is recorded, when nothing is in the way
-            open_run(path, deciding, code, data_version=data_version, fresh=fresh)
+            open_run(
+                path, deciding, code,
+                data_version=data_version, start_from=start_from, fresh=fresh,
+            )  # fmt: skip
             run = continue_run(path, code, checkpoint.counters.step if checkpoint else 0)
             if start:
+                logger.info("train.start_from: the weights of %s", start.name)
                 start.keep(path)
             job = new_job(
                 params, shards, run, tracking_uri=uri, profile=profile, start=start_sha256
@@ -159,7 +169,7 @@ def train(
     if checkpoint is None:
         raise TrainingError(f"{path}: the run ended without a checkpoint; see {path / 'train.log'}")
     run = read_run(path)
-    card = card_of(run, checkpoint.counters.step, start.name if start else "")
+    card = card_of(run, checkpoint.counters.step)
     card = _publish(run, checkpoint, card, start, out)
     write_text_whole(path / WEIGHTS_FILE, f"{card.weights_sha256}\n")
     try:

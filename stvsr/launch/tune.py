@@ -7,6 +7,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 from rich.table import Table
 
-from stvsr.core.errors import ParamsError, TrainingError
+from stvsr.core.errors import ParamsError, ServiceError, TrainingError
 from stvsr.core.files import only_writer, whole_folder
 from stvsr.core.terminal import output
 from stvsr.data.shards.storage import Address
@@ -29,6 +30,7 @@ from stvsr.launch.cluster import cluster, free_cores, worker_resources
 from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code
 from stvsr.launch.probe import refuse_unshared_storage
 from stvsr.launch.start import find_start
+from stvsr.launch.track import remember
 from stvsr.launch.train import (
     MAX_FAILURES,
     checked_lineage,
@@ -39,7 +41,7 @@ from stvsr.params import Params, TuneConfig, parse_params
 from stvsr.tracking.mlflow_tracker import MlflowTracker
 from stvsr.tracking.search import close_search
 from stvsr.tracking.store import resolve_uri
-from stvsr.training.run import RunFolder, RunRecord, fingerprint, flatten, open_run
+from stvsr.training.run import RunFolder, RunRecord, fingerprint, flatten, open_run, read_run
 
 logger = logging.getLogger(__name__)
 
@@ -108,11 +110,13 @@ def tune(
         params, shards, RunFolder(folder, record), tracking_uri=uri, reports=True,
         start=start_sha256,
     )  # fmt: skip
-    with cluster(address, dashboard=True), only_writer(folder):
+    with cluster(address, dashboard=True), ExitStack() as held:
         refuse_unshared_storage(job)
-        if not resume:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
+        open_run(
+            folder, deciding, code,
+            data_version=data_version, start_from=start.name if start else "", fresh=not resume,
+        )  # fmt: skip
+        held.enter_context(only_writer(folder))
         if start:
             start.keep(folder)
         tracker = MlflowTracker(uri, params.tracking.experiment, name, folder, tags=job.tags)
@@ -127,8 +131,11 @@ def tune(
         table.to_csv(partial_out / "table.csv", index=False)
         (partial_out / "best.json").write_text(json.dumps(best, indent=2) + "\n")
     numbers = {key: value for key, value in best.items() if isinstance(value, float | int)}
-    close_search(uri, params.tracking.experiment, tracker.run_id, out, numbers)
     _print(table, best, out)
+    try:
+        close_search(uri, params.tracking.experiment, tracker.run_id, out, numbers)
+    except ServiceError as error:
+        logger.warning("tracker: %s; the search's result is in %s all the same", error, out)
 
 
 def run_trial(config: Mapping[str, Any], job_json: str, steps: int, report_every: int) -> None:
@@ -136,8 +143,9 @@ def run_trial(config: Mapping[str, Any], job_json: str, steps: int, report_every
     base = TrainJob.model_validate_json(job_json)
     params = trial_params(base.params, config, steps, report_every)
     path = Path(base.run) / f"trial-{ray_tune.get_context().get_trial_id()}"
-    open_run(path, {"model": params.model.model_dump(), "train": params.train.deciding()})
+    _open_trial(path, read_run(Path(base.run)).record, params)
     job = base.model_copy(update={"params": params, "run": str(path)})
+    remember(job)
     job.conversation.raise_refusal()  # Tune starts again what failed, and this would end alike
     shutil.rmtree(path / "ray", ignore_errors=True)
     resources = worker_resources(params.train.workers * base.params.tune.concurrent)
@@ -148,6 +156,20 @@ def run_trial(config: Mapping[str, Any], job_json: str, steps: int, report_every
         error = failure
     job.conversation.raise_refusal()
     raise_refusal(job, error)
+
+
+def _open_trial(path: Path, search: RunRecord, params: Params) -> None:
+    """Make a trial's folder: its record is the search's, with the trial's own model and recipe."""
+    own = {"model": params.model.model_dump(mode="json"), "train": params.train.deciding()}
+    replaced = ("model.", "train.", "tune.", "code")
+    shared = {k: v for k, v in search.parameters.items() if not k.startswith(replaced)}
+    open_run(
+        path,
+        {**shared, **flatten(own)},
+        search.code[-1],
+        data_version=search.data_version,
+        start_from=search.start_from,
+    )
 
 
 def trial_params(

@@ -214,7 +214,7 @@ def retrying(uri: str) -> Iterator[None]:
 
 def hide_password(uri: str) -> str:
     """`uri` without a user's name and password, for messages and files."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+    return re.sub(r"//[^/\s]*@", "//", uri)
 
 
 def _no_answer(uri: str, error: Exception) -> ServiceError:

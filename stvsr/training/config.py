@@ -32,6 +32,10 @@ NOT_DECIDING = frozenset(
 """Fields that the weights do not depend on (`workers`: not beyond the rounding of sums). What
 `start_from` names is told apart by its weights."""
 
+AUTO = "auto"
+"""Value of `start_from` in a params.yaml: the network that ships with exactly the `model` given
+there, else random weights. `TrainConfig` has what that came to."""
+
 FINETUNE = {"steps": 200, "learning_rate": 2e-4, "warmup_steps": 20, "validate_every": 50}
 """The recipe `finetune`: few steps at a small rate, for a network that is trained already."""
 
@@ -51,8 +55,9 @@ class TrainConfig(Config):
     name."""
     start_from: str | None = Field(default=None, min_length=1, max_length=4096)
     """Network whose weights the run starts from: models:/NAME@ALIAS, stvsr/NAME, the folder of a
-    model or a published checkpoint; null: random weights. Its checksum is part of the run's
-    identity."""
+    model or a published checkpoint; null: random weights. In params.yaml, `auto` is the network
+    that ships with this very `model`, and random weights for any other model and for a search.
+    Its checksum is part of the run's identity."""
     start_partly: bool = False
     """Start from the tensors that fit by name and shape where others do not; else that is
     refused."""
@@ -99,7 +104,7 @@ class TrainConfig(Config):
     workers: int = Field(default=1, ge=1, le=4096)
     """Processes that train together, one per GPU; they share `batch_size`."""
     min_workers: int | None = Field(default=None, ge=1, le=4096)
-    """Go on with as few workers as these while nodes are missing, and with more when they are
+    """Resume with as few workers as these while nodes are missing, and with more when they are
     back; each number up to `workers` must divide `batch_size`. null: wait for all workers."""
     log_every: int = Field(default=10, ge=1, le=LONGEST)
     """Steps between two lines in the log and the history."""
@@ -145,9 +150,9 @@ class TrainConfig(Config):
             raise ValueError(f"cosines with restart_every {self.restart_every}; leave out one")
         if self.cosines[0][0] != 0:
             raise ValueError(f"cosines: the first starts at step {self.cosines[0][0]}, not at 0")
-        ends = [*(start for start, _ in self.cosines[1:]), self.steps]
+        ends = [min(start, self.steps) for start, _ in (*self.cosines[1:], (self.steps, 0))]
         for (start, length), end in zip(self.cosines, ends, strict=True):
-            if not start < end <= start + length:
+            if start < self.steps and not start < end <= start + length:
                 raise ValueError(
                     f"cosines: [{start}, {length}] does not reach from step {start} to {end}, "
                     "where the next one or the end is; change one of them"

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 
 import stvsr as stvsr_package
 from stvsr.artifact import load_artifact
+from stvsr.open_model import open_model
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import read_history
 from tests.support.projects import (
@@ -301,6 +302,11 @@ def test_a_search_prints_and_keeps_its_table_under_one_parent(project: Path) -> 
     best = json.loads((project / "tune/best.json").read_text())
     assert 1 <= best["T_top"] <= best["k"] ** 2
     assert f"-S model.k={best['k']}" in output
+    (search,) = (project / "runs").glob("tune-*")
+    for trial in search.glob("trial-*"):
+        _, card = open_model(str(trial))
+        assert card.data_hash
+        assert card.code[-1].fingerprint
 
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     (experiment,) = (e for e in client.search_experiments() if e.name == "stvsr")

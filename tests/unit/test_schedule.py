@@ -59,6 +59,11 @@ def test_cosines_that_leave_steps_out_are_refused(cosines, says):
         TrainConfig(steps=100, cosines=cosines)
 
 
+def test_cosines_behind_the_last_step_are_left_out():
+    config = TrainConfig(steps=100, cosines=((0, 60), (60, 100), (160, 100)))
+    assert learning_rate_at(99, config) > learning_rate_at(59, config)
+
+
 def test_without_restarts_one_curve_spans_all_steps():
     config = TrainConfig(steps=100, warmup_steps=0, learning_rate=1e-3, min_learning_rate=0)
     rates = [learning_rate_at(step, config) for step in range(100)]

@@ -434,7 +434,7 @@ def _check_enough(written: Sequence[_Cut], source: Path, left_out: Sequence[Left
     )
 
 
-# --- telling
+# --- record
 
 
 def _write_origins(written: Sequence[_Cut], config: CutConfig, out: Path) -> None:
