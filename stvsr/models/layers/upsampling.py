@@ -36,14 +36,22 @@ def make_pictures(
     return pictures
 
 
-def keep_scale(module: nn.Module) -> None:
+def keep_scale(module: nn.Module, slope: float = 1.0) -> None:
     """Start convolutions so that their output varies as much as their input does.
 
     PyTorch's default shrinks it to a third each time; behind a last convolution that starts at
     zero nothing calls the features back, and they die out in the first steps.
+
+    Args:
+        module: whose convolutions are meant.
+        slope: of the LeakyReLU behind each; 1: there is none.
     """
     for conv in module.modules():
-        if isinstance(conv, nn.Conv2d):
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
+        if isinstance(conv, nn.ConvTranspose2d):  # whose kernel is its stride: C inputs per output
+            nn.init.normal_(conv.weight, std=conv.in_channels**-0.5)
+        elif isinstance(conv, nn.Conv2d):
+            nn.init.kaiming_normal_(conv.weight, slope)
+        else:
+            continue
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)

@@ -9,7 +9,7 @@ from stvsr.models.base import StvsrModel
 from stvsr.models.bicubic_linear import upscale_bicubic_linear
 from stvsr.models.layers.frames import as_clip, as_images, interleave
 from stvsr.models.layers.parts import by_bands, by_parts
-from stvsr.models.layers.pcd import conv3x3, zero_conv3x3
+from stvsr.models.layers.pcd import LRELU_SLOPE, conv3x3, zero_conv3x3
 from stvsr.models.layers.swin import DROP_PATH
 from stvsr.models.layers.upsampling import DoubleSize, keep_scale, make_pictures
 from stvsr.models.rstt.config import STAGES, RsttConfig
@@ -17,6 +17,9 @@ from stvsr.models.rstt.stage import FRAMES, QUERIES, DecoderStage, EncoderStage
 
 SMALLEST = 2 ** (STAGES - 1)
 """Maps are padded with zeros to multiples of it, the smallest stage's scale."""
+
+FIRST_SLOPE = 0.01
+"""Slope of the LeakyReLU behind the first convolution; those behind the others have `lrelu`'s."""
 
 
 class Rstt(StvsrModel):
@@ -53,8 +56,11 @@ class Rstt(StvsrModel):
         self.downsample[-1].requires_grad_(False)  # published, and used by nothing
         self.apply(_initialise)
         if config.global_skip:
+            keep_scale(self.conv_first, FIRST_SLOPE)
+            keep_scale(self.downsample)
+            keep_scale(self.upsample)
             for layer in (self.upsample1, self.upsample2, self.conv_hr):
-                keep_scale(layer)
+                keep_scale(layer, LRELU_SLOPE)
 
     def super_resolve(self, lr_clip: Tensor) -> Tensor:
         """(B, N, 3, H, W) -> (B, 2N-1, 3, 4H, 4W), in windows of 4 frames."""
@@ -80,7 +86,7 @@ class Rstt(StvsrModel):
     def encode(self, frames: Tensor) -> list[Tensor]:
         """Images (B, 4, 3, H, W) -> the dictionary: maps (B, 4, C, h, w) of each scale."""
         height, width = frames.shape[-2:]
-        features = F.leaky_relu(self.conv_first(as_images(frames)), 0.01)
+        features = F.leaky_relu(self.conv_first(as_images(frames)), FIRST_SLOPE)
         features = F.pad(features, (0, -width % SMALLEST, 0, -height % SMALLEST))
         dictionary = []
         for stage, downsample in zip(self.encoder, self.downsample, strict=True):
