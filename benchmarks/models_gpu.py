@@ -23,7 +23,14 @@ from torch.utils.benchmark import Timer
 
 from stvsr import ops
 from stvsr.inference.upscale import Upscaling, upscale
-from stvsr.models import StdanConfig, StinetConfig, StvsrModel, ZoomingSlowMoConfig, build_model
+from stvsr.models import (
+    RsttConfig,
+    StdanConfig,
+    StinetConfig,
+    StvsrModel,
+    ZoomingSlowMoConfig,
+    build_model,
+)
 from stvsr.models.layers.naming import published_name
 from stvsr.models.stdan.state_dict import RULES
 from tests.support.straightforward import StraightforwardStdan
@@ -35,6 +42,7 @@ NETWORKS = {
     "stdan published": StdanConfig(),
     "zooming_slowmo published": ZoomingSlowMoConfig(),
     "stinet published": StinetConfig(),
+    "rstt published": RsttConfig(),
 }
 
 

@@ -153,8 +153,7 @@ def _with_recipe(raw: Mapping[str, Any], search: bool) -> Mapping[str, Any]:
         del given["start_from"]
         if shipped := None if search else _shipped_start(model):
             given["start_from"] = shipped
-    is_published = model.get("preset", "published") == "published"
-    default = model.get("name", "stdan") if is_published else "small"
+    default = "small" if model.get("preset") == "small" else model.get("name", "stdan")
     recipe = given.setdefault("recipe", "finetune" if "start_from" in given else default)
     entry = entry_of(recipe) if isinstance(recipe, str) else None
     values = FINETUNE if recipe == "finetune" else entry.recipe if entry else {}

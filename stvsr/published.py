@@ -54,7 +54,8 @@ def import_checkpoint(model: str, file: Path, out: Path) -> Card:
     """Turn a published checkpoint into a model folder, which every verb of `stvsr` takes.
 
     Args:
-        model: name of a model with published checkpoints, such as "stdan".
+        model: name of a model with published checkpoints, such as "stdan"; of a model of several
+            sizes, the file's is found by its tensors.
         file: the checkpoint; the weights may be in a mapping of their own, such as "state_dict",
             "params_ema" or "params", with a prefix before all names, such as `module.`.
         out: the model folder; appears whole or not at all, or takes the place of another.
@@ -68,12 +69,9 @@ def import_checkpoint(model: str, file: Path, out: Path) -> Card:
             weights, or values that are not finite.
     """
     names = _names_of(model)
-    config = names.published
-    network = build_model(config)
-    expected = published_weights(network, config)
-    limit = ROOM + COPIES * sum(tensor.nbytes for tensor in expected.values())
-    found = _find_weights(file, read_checkpoint(file, limit), expected)
+    config, found, expected = _nearest_size(file, names)
     _check(file, names, found, expected)
+    network = build_model(config)
     weights = {name: found.weights[name].to(tensor.dtype) for name, tensor in expected.items()}
     check_finite(weights, str(file))
     network.load_state_dict(
@@ -143,6 +141,27 @@ def _names_of(model: str) -> ModelEntry:
             f"allowed: {', '.join(PUBLISHED)}"
         )
     return PUBLISHED[model]
+
+
+def _nearest_size(file: Path, names: ModelEntry) -> tuple[ModelConfig, "_Found", dict[str, Tensor]]:
+    """The published size that a checkpoint is nearest to.
+
+    Returns:
+        Its configuration, what the file has of its weights, and those that it should have (without
+        values).
+    """
+    sizes = []
+    for config in names.published_sizes:
+        with torch.device("meta"):
+            sizes.append((config, published_weights(build_model(config), config)))
+    limit = ROOM + COPIES * max(sum(w.nbytes for w in weights.values()) for _, weights in sizes)
+    loaded = read_checkpoint(file, limit)
+    compared = []
+    for config, weights in sizes:
+        found = _find_weights(file, loaded, weights)
+        faults = _faults(found, weights, names).values()
+        compared.append((sum(len(fault) for fault in faults), config, found, weights))
+    return min(compared, key=lambda size: size[0])[1:]
 
 
 @dataclass
@@ -253,25 +272,9 @@ def _check(
     found: _Found,
     expected: Mapping[str, Tensor],
 ) -> None:
-    missing = [name for name in expected if name not in found.weights]
-    unexpected = [
-        name
-        for name, tensor in found.others.items()
-        if name.rpartition(".")[2] not in model.ignored
-        and not _equals(tensor, found.weights.get(published_name(name, model.copies)))
-    ]
-    differing = [
-        f"{name}: found {_kind(found.weights[name])}, expected {_kind(tensor)}"
-        for name, tensor in expected.items()
-        if name in found.weights and not _fits(found.weights[name], tensor)
-    ]
     faults = [
         f"{len(names)} {fault} ({_some(names)})"
-        for fault, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape or type", differing),
-        )
+        for fault, names in _faults(found, expected, model).items()
         if names
     ]
     if faults:
@@ -284,6 +287,26 @@ def _check(
 def _equals(tensor: Tensor, own: Tensor | None) -> bool:
     """True for the copy of one of the network's tensors."""
     return own is not None and tensor.dtype == own.dtype and torch.equal(tensor, own)
+
+
+def _faults(
+    found: _Found, expected: Mapping[str, Tensor], model: ModelEntry
+) -> dict[str, list[str]]:
+    """Tensors that are not as expected, by what is wrong with them."""
+    return {
+        "missing": [name for name in expected if name not in found.weights],
+        "unexpected": [
+            name
+            for name, tensor in found.others.items()
+            if name.rpartition(".")[2] not in model.ignored
+            and not _equals(tensor, found.weights.get(published_name(name, model.copies)))
+        ],
+        "of another shape or type": [
+            f"{name}: found {_kind(found.weights[name])}, expected {_kind(tensor)}"
+            for name, tensor in expected.items()
+            if name in found.weights and not _fits(found.weights[name], tensor)
+        ],
+    }
 
 
 def _fits(found: Tensor, expected: Tensor) -> bool:

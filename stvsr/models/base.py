@@ -57,6 +57,7 @@ class ModelEntry:
         ignored: last parts of published names that hold no weights.
         copies: from published names under which a tensor is in a checkpoint once more, since two
             parts of the network share it, to its own.
+        sizes: presets of the networks whose checkpoints are published.
     """
 
     config: type[BaseModelConfig]
@@ -65,12 +66,21 @@ class ModelEntry:
     rules: tuple[Rule, ...] = ()
     ignored: tuple[str, ...] = ()
     copies: tuple[Rule, ...] = ()
+    sizes: tuple[str, ...] = ("published",)
     name: str = field(init=False)
 
     @property
     def published(self) -> BaseModelConfig:
         """The configuration of the published network."""
-        return self.config.model_validate({"name": self.name, "preset": "published"})
+        return self._preset("published")
+
+    @property
+    def published_sizes(self) -> tuple[BaseModelConfig, ...]:
+        """The configurations of all networks whose checkpoints are published."""
+        return tuple(map(self._preset, self.sizes))
+
+    def _preset(self, preset: str) -> BaseModelConfig:
+        return self.config.model_validate({"name": self.name, "preset": preset})
 
     def __post_init__(self) -> None:
         name = self.config.model_fields["name"].default

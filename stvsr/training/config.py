@@ -51,8 +51,8 @@ class TrainConfig(Config):
     recipe: str = "small"
     """Where fields start from: `small`, minutes on a laptop; `finetune`, for a network that is
     trained already; or the name of a model, whose published run it is. Left out of params.yaml it
-    is `finetune` with `start_from`, else it follows `model`: its name for the preset `published`,
-    else `small`."""
+    is `finetune` with `start_from`, else it follows `model`: `small` for that preset, else its
+    name."""
     start_from: str | None = Field(default=None, min_length=1, max_length=4096)
     """Network whose weights the run starts from: models:/NAME@ALIAS, stvsr/NAME, the folder of a
     model or a published checkpoint; null: random weights. In params.yaml, `auto` is the network
@@ -82,6 +82,11 @@ class TrainConfig(Config):
     0: the cosine."""
     decay_factor: float = Field(default=0.25, gt=0, lt=1)
     """What the learning rate is multiplied by every `decay_every` steps."""
+    cosines: tuple[tuple[int, int], ...] = Field(default=(), max_length=100)
+    """First step and length of each cosine, where they are not those of `restart_every`; the next
+    one cuts a longer one off."""
+    restart_factor: float = Field(default=1.0, gt=0, le=1)
+    """What `learning_rate` is multiplied by in all cosines but the first."""
     warmup_steps: int = Field(default=10, ge=0, le=LONGEST)
     """Steps over which the learning rate rises linearly at first; 0: none."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -144,11 +149,32 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _has_one_schedule(self) -> "TrainConfig":
-        if self.restart_every and self.decay_every:
-            raise ValueError(
-                f"decay_every is {self.decay_every}, with restart_every {self.restart_every}; set "
-                "one of them to 0"
+        given = [
+            f"{name}: {value}"
+            for name, value in (
+                ("restart_every", self.restart_every),
+                ("decay_every", self.decay_every),
+                ("cosines", [*map(list, self.cosines)]),
             )
+            if value
+        ]
+        if len(given) > 1:
+            raise ValueError(f"found {' and '.join(given)}; keep one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _cosines_cover_all_steps(self) -> "TrainConfig":
+        if not self.cosines:
+            return self
+        if self.cosines[0][0] != 0:
+            raise ValueError(f"cosines: the first starts at step {self.cosines[0][0]}, not at 0")
+        ends = [min(start, self.steps) for start, _ in (*self.cosines[1:], (self.steps, 0))]
+        for (start, length), end in zip(self.cosines, ends, strict=True):
+            if start < self.steps and not start < end <= start + length:
+                raise ValueError(
+                    f"cosines: [{start}, {length}] does not reach from step {start} to {end}, "
+                    "where the next one or the end is; change one of them"
+                )
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """The models compute the published networks' numbers, on the device under test."""
 
 import os
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from stvsr.models import StvsrModel
 from stvsr.models.layers.naming import published_name
 from stvsr.models.stinet import Stinet
-from tests.support.references import Reference, model_by_rule
+from tests.support.references import Reference, model_by_rule, stored_part
 
 DEVICE = torch.device(os.environ.get("STVSR_TEST_DEVICE", "cpu"))
 
@@ -20,11 +21,17 @@ MAPS = {
     "interpolated": "interpolation",
     "aggregated": "aggregation",
     "reconstructed": "reconstruction",
+    "encoded_0": "encoder.0",
+    "encoded_3": "encoder.3",
+    "decoded_0": "decoder.0",
+    "decoded_3": "decoder.3",
 }
 """The reference's intermediate maps, and the modules of ours that put them out."""
 
 FIRST_PICTURES = ("low_resolution", "intermediate")
 """STINet's pictures of phase 1."""
+LOOSER = {"rstt": {"conv_last.bias": 5e-3}}
+"""Relative errors of gradients that are long sums in float32, by model and published name."""
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -40,11 +47,12 @@ def test_outputs_maps_loss_and_gradients_are_the_references(
     loss = ((got["output"] - expected["target"]).square() + 1e-6).sqrt().mean()
     loss.backward()
 
-    for name in ("extracted", *MAPS, *FIRST_PICTURES, "output"):
-        if name in expected:
+    for stored, array in expected.items():
+        name = re.sub(r"_[cp]\d+$", "", stored)
+        if name in ("extracted", *MAPS, *FIRST_PICTURES, "output"):
             torch.testing.assert_close(
-                got[name].reshape(expected[name].shape),
-                expected[name],
+                stored_part(stored, got[name]).reshape(array.shape),
+                array,
                 atol=5e-5 * slack,
                 rtol=0,
                 msg=lambda differences, name=name: f"{name}: {differences}",  # type: ignore[misc]
@@ -57,11 +65,12 @@ def test_outputs_maps_loss_and_gradients_are_the_references(
     }
     reached = {name for name, norm in reference.grad_l2.items() if norm}
     assert {name for name, norm in gradients.items() if norm} == reached
+    looser = LOOSER.get(reference.settings["model"], {}) if dtype == torch.float32 else {}
     differing = {
-        name: (gradients[name], expected_norm)
-        for name, expected_norm in reference.grad_l2.items()
-        if expected_norm
-        and gradients[name] != pytest.approx(expected_norm, rel=5e-4 * slack, abs=1e-9)
+        name: (gradients[name], norm)
+        for name, norm in reference.grad_l2.items()
+        if norm
+        and gradients[name] != pytest.approx(norm, rel=looser.get(name, 5e-4) * slack, abs=1e-9)
     }
     assert not differing
 
@@ -88,10 +97,12 @@ def watch_maps(model: StvsrModel) -> dict[str, Tensor]:
 
         model.get_submodule(MAPS[name]).register_forward_hook(hook)
 
-    for name in MAPS:
-        if hasattr(model, MAPS[name]):
+    modules = dict(model.named_modules())
+    for name, path in MAPS.items():
+        if path in modules:
             keep(name)
-    model.get_submodule("interpolation").register_forward_pre_hook(
-        lambda module, inputs: seen.update(extracted=inputs[0].detach())
-    )
+    if "interpolation" in modules:
+        modules["interpolation"].register_forward_pre_hook(
+            lambda module, inputs: seen.update(extracted=inputs[0].detach())
+        )
     return seen

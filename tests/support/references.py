@@ -1,6 +1,7 @@
 """Reference values of the models, and the weights they were computed with."""
 
 import json
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,27 @@ class Reference:
 
     @property
     def config(self) -> ModelConfig:
-        names = {"kernel_side": "k", "points_kept": "T_top", "model": "name"}
+        names = {"kernel_side": "k", "points_kept": "T_top", "model": "name", "size": "preset"}
         settings = {names.get(key, key): value for key, value in self.settings.items()}
+        if "preset" in settings:
+            settings["preset"] = settings["preset"].upper()
         return CONFIGS[settings["name"]].model_validate(settings)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         return RULES[self.settings["model"]]
+
+
+def stored_part(name: str, array: Tensor) -> Tensor:
+    """Of a whole array, what a reference stores under this name.
+
+    `_cN` at its end is every N-th channel, `_pN` every N-th row and column.
+    """
+    part = re.search(r"_([cp])(\d+)$", name)
+    if part is None:
+        return array
+    step = slice(None, None, int(part[2]))
+    return array[..., step, :, :] if part[1] == "c" else array[..., step, step]
 
 
 CONFIGS = {entry.name: entry.config for entry in MODELS}

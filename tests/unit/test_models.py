@@ -14,6 +14,7 @@ from stvsr.core.errors import InputError
 from stvsr.models import (
     BicubicLinear,
     ModelConfig,
+    RsttConfig,
     StdanConfig,
     StinetConfig,
     StvsrModel,
@@ -38,7 +39,13 @@ TINY_STDAN = StdanConfig(
 )
 TINY_ZSM = ZoomingSlowMoConfig(channels=8, deformable_groups=2, front_blocks=1, back_blocks=1)
 TINY_STINET = StinetConfig(channels=8, deformable_groups=2, projections=2, shared_blocks=1)
-TINY = {"stdan": TINY_STDAN, "zooming_slowmo": TINY_ZSM, "stinet": TINY_STINET}
+TINY_RSTT = RsttConfig(channels=8, heads=1, blocks=2, hr_channels=8)
+TINY = {
+    "stdan": TINY_STDAN,
+    "zooming_slowmo": TINY_ZSM,
+    "stinet": TINY_STINET,
+    "rstt": TINY_RSTT,
+}
 
 
 def network(config: ModelConfig, seed: int = 0) -> StvsrModel:
@@ -101,8 +108,15 @@ def test_stinet_has_the_published_size_and_its_ablations_less() -> None:
     assert parameters(StinetConfig()) - no_graph == graph + channels**2 * 8 * 8 + channels
 
 
+@pytest.mark.parametrize(("preset", "size"), [("S", 4_485_275), ("M", 6_079_895), ("L", 7_674_515)])
+def test_rstt_has_the_published_sizes(preset: str, size: int) -> None:
+    assert parameters(RsttConfig.model_validate({"preset": preset})) == size
+
+
 @pytest.mark.parametrize(
-    "config", [StdanConfig, ZoomingSlowMoConfig, StinetConfig], ids=lambda config: config.__name__
+    "config",
+    [StdanConfig, ZoomingSlowMoConfig, StinetConfig, RsttConfig],
+    ids=lambda config: config.__name__,
 )
 @pytest.mark.parametrize("preset", ["published", "small"])
 def test_a_written_configuration_reads_as_itself(
@@ -170,7 +184,9 @@ def test_bf16_weights_and_autocast_stay_near_float32(model: str) -> None:
         mixed = net(frames)
     halved = copy.deepcopy(net).bfloat16()(frames)
     for rounded in (mixed, halved):
-        assert rounded.dtype == torch.bfloat16
+        # what RSTT adds to is interpolated, which autocast leaves in float32
+        in_bf16 = rounded is halved or model != "rstt"
+        assert rounded.dtype == (torch.bfloat16 if in_bf16 else torch.float32)
         torch.testing.assert_close(rounded.float(), exact, atol=0.05, rtol=0.05)
 
 
@@ -197,6 +213,17 @@ def bicubic_linear_padded(frames: Tensor, multiple: int) -> Tensor:
         frames.flatten(0, 1), (0, -W % multiple, 0, -H % multiple), mode="replicate"
     ).unflatten(0, frames.shape[:2])
     return upscale_bicubic_linear(padded)[..., : 4 * H, : 4 * W]
+
+
+@pytest.mark.parametrize(("frames", "first"), [(5, 7), (7, 7), (9, 13)])
+def test_rstt_makes_each_frame_in_the_first_window_of_four_that_has_it(
+    frames: int, first: int
+) -> None:
+    net, lr_clip = network(TINY_RSTT), clip(1, frames, 3, 8, 8)
+    out = net(lr_clip)
+    torch.testing.assert_close(out[:, :7], net(lr_clip[:, :4]))
+    last = net(lr_clip[:, -4:])[:, first - 2 * (frames - 4) :]
+    torch.testing.assert_close(out[:, first:], last)
 
 
 def test_the_baseline_keeps_constants_and_means_neighbours() -> None:
@@ -255,6 +282,9 @@ def make_directions_alike(net: StvsrModel) -> None:
             parts = list(state[name].split(size, dim))
             parts[first] = parts[second] = (parts[first] + parts[second]) / 2
             state[name] = torch.cat(parts, dim)
+        if name.startswith(("encoder", "decoder")) and name.endswith("bias_table"):
+            by_time = tensor.unflatten(0, (-1, 49))  # RSTT's, of windows of 4x4 pixels
+            state[name] = (by_time + by_time.flip(0)).flatten(0, 1) / 2
     net.load_state_dict(state)
 
 
@@ -287,7 +317,8 @@ import sys, torch
 from stvsr.models import MODELS, build_model
 with torch.inference_mode():
     for entry in MODELS:
-        build_model(entry.config(preset="small"))(torch.rand(1, 2, 3, 8, 8))
+        config = entry.config.model_validate({"preset": "small"})
+        build_model(config)(torch.rand(1, 2, 3, 8, 8))
 print("torch._dynamo" in sys.modules)
 """
     command = [sys.executable, "-c", program]

@@ -98,6 +98,8 @@ def test_a_missing_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
         ({}, "stdan"),
         ({"name": "zooming_slowmo"}, "zooming_slowmo"),
         ({"name": "stinet"}, "stinet"),
+        ({"name": "rstt", "preset": "S"}, "rstt"),
+        ({"name": "rstt", "preset": "small"}, "small"),
     ],
 )
 def test_the_recipe_follows_the_models_preset_unless_it_is_named(model, recipe):
@@ -124,6 +126,9 @@ def test_a_published_recipe_is_what_was_published_but_for_what_is_said():
         ("spatial.*",),
     )
     assert train_of(recipe="zooming_slowmo", batch_size=6).batch_size == 6
+    rstt = train_of(recipe="rstt", workers=1)
+    assert (rstt.steps, rstt.batch_size, rstt.crop) == (2_000_000, 7, 64)
+    assert (rstt.learning_rate, rstt.min_learning_rate, rstt.warmup_steps) == (2e-4, 1e-7, 0)
 
 
 def test_a_recipe_decides_by_its_values_alone():

@@ -10,7 +10,7 @@ from torch import Tensor
 from stvsr.artifact import load_artifact
 from stvsr.cli import main
 from stvsr.core.errors import CheckpointError
-from stvsr.models import build_model
+from stvsr.models import RsttConfig, build_model
 from stvsr.published import (
     PUBLISHED,
     export_checkpoint,
@@ -20,10 +20,12 @@ from stvsr.published import (
 )
 
 
-def write_checkpoint(path: Path, model: str = "stdan", prefix: str = "") -> dict[str, Tensor]:
+def write_checkpoint(
+    path: Path, model: str = "stdan", prefix: str = "", size: str = "published"
+) -> dict[str, Tensor]:
     """A checkpoint as the published code writes one, buffers included."""
     torch.manual_seed(0)
-    config = PUBLISHED[model].published
+    config = PUBLISHED[model].config.model_validate({"preset": size})
     weights = published_weights(build_model(config), config)
     buffers = {f"{prefix}a.{name}": torch.zeros(3) for name in PUBLISHED[model].ignored}
     torch.save({prefix + name: tensor for name, tensor in weights.items()} | buffers, path)
@@ -62,6 +64,22 @@ def test_blocks_that_two_parts_share_may_be_in_a_checkpoint_twice(tmp_path: Path
 def test_a_checkpoint_is_opened_without_naming_its_model(model: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "in.pth", model)
     assert load_published(tmp_path / "in.pth")[1].model.name == model
+
+
+@pytest.mark.parametrize("size", ["S", "M"])
+def test_the_size_of_a_checkpoint_is_found_by_its_tensors(size: str, tmp_path: Path) -> None:
+    weights = write_checkpoint(tmp_path / "in.pth", "rstt", size=size)
+    card = import_checkpoint("rstt", tmp_path / "in.pth", tmp_path / "artifact")
+    assert card.model == RsttConfig.model_validate({"preset": size})
+    export_checkpoint(tmp_path / "artifact", tmp_path / "out.pth")
+    exported = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert exported.keys() == weights.keys()
+    assert all(torch.equal(exported[name], tensor) for name, tensor in weights.items())
+
+    del weights["conv_last.bias"]
+    torch.save(weights, tmp_path / "in.pth")
+    with pytest.raises(CheckpointError, match=r"rstt: 1 missing \(conv_last.bias\); allowed"):
+        import_checkpoint("rstt", tmp_path / "in.pth", tmp_path / "artifact")
 
 
 def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:

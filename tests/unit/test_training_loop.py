@@ -12,6 +12,7 @@ from stvsr.core.clip import ClipBatch
 from stvsr.core.errors import CheckpointError, ServiceError, StvsrError, TrainingError
 from stvsr.core.files import only_writer
 from stvsr.core.world import World
+from stvsr.models import RsttConfig, build_model
 from stvsr.models.layers.pcd import DeformableConv2d
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import curve, read_history
@@ -207,6 +208,19 @@ def test_channels_last_resumes_bit_for_bit(tmp_path):
     assert whole._model.features.weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[operator, union-attr]
     stop_after(tmp_path / "run", 7, choice)
     summary_of(tmp_path / "run", choice)
+    assert end_of(tmp_path / "run") == end_of(tmp_path / "whole")
+
+
+def test_rstt_with_branches_dropped_at_random_resumes_bit_for_bit(tmp_path):
+    choice = config(steps=6, checkpoint_every=2, validate_every=3)
+
+    def tiny():
+        torch.manual_seed(3)
+        return build_model(RsttConfig(channels=8, heads=1, blocks=2, hr_channels=4))
+
+    summary_of(tmp_path / "whole", choice, model=tiny())
+    stop_after(tmp_path / "run", 3, choice, model=tiny())
+    assert summary_of(tmp_path / "run", choice, model=tiny()).resumed_from == 3
     assert end_of(tmp_path / "run") == end_of(tmp_path / "whole")
 
 

@@ -16,9 +16,13 @@ POINTS = 9
 """Sampled points of a 3x3 deformable convolution."""
 
 
+LRELU_SLOPE = 0.1
+"""Slope of `lrelu` below zero."""
+
+
 def lrelu(x: Tensor) -> Tensor:
     """LeakyReLU with slope 0.1, in place: `x` is a fresh result that nobody else reads."""
-    return F.leaky_relu_(x, 0.1)
+    return F.leaky_relu_(x, LRELU_SLOPE)
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
