@@ -1,4 +1,4 @@
-"""A network by its name: what `stvsr score`, `stvsr upscale` and `train.start_from` open."""
+"""A network by its name, as `stvsr.load`, `score`, `upscale` and `train.start_from` take it."""
 
 from pathlib import Path
 
@@ -11,13 +11,32 @@ from stvsr.training.run import RECORD_FILE, card_of, read_run
 from stvsr.weights import PREFIX, load_shipped
 
 
-def open_model(name: str) -> tuple[StvsrModel, Card]:
+def load(name: str, tracking_uri: str | None = None) -> StvsrModel:
+    """Load a network, on the CPU in evaluation mode; nothing is unpickled and none of its code run.
+
+    Args:
+        name: as `open_model` takes it, such as models:/stdan@champion or stvsr/small.
+        tracking_uri: the MLflow store of a version, such as http://HOST:5000; default:
+            MLFLOW_TRACKING_URI, else the sqlite file in the working directory.
+
+    Returns:
+        A module that takes lr_clip (B, T_in, 3, H, W), RGB in [0, 1] of any size, and returns
+        sr_clip (B, 2 * T_in - 1, 3, 4H, 4W).
+
+    Raises:
+        ParamsError, ServiceError, CheckpointError: as `open_model`.
+    """
+    return open_model(name, tracking_uri)[0]
+
+
+def open_model(name: str, tracking_uri: str | None = None) -> tuple[StvsrModel, Card]:
     """A network, on the CPU in evaluation mode, and its card.
 
     Args:
         name: models:/NAME@ALIAS or models:/NAME/NUMBER, a version in MLflow; stvsr/NAME, a network
             that ships; the folder of a model; the folder of a run, finished or not; or the file of
             a published checkpoint.
+        tracking_uri: the MLflow store; default: MLFLOW_TRACKING_URI, else sqlite in the project.
 
     Raises:
         ParamsError: there is no such version.
@@ -25,9 +44,9 @@ def open_model(name: str) -> tuple[StvsrModel, Card]:
         CheckpointError: none of this name ships, or the files are missing, damaged or no network's.
     """
     if name.startswith("models:/"):
-        from stvsr.tracking.registry import load_version_with_card  # MLflow takes seconds
+        from stvsr.tracking.load import load_version_with_card  # MLflow takes seconds
 
-        return load_version_with_card(name)
+        return load_version_with_card(name, tracking_uri)
     path = Path(name)
     if name.startswith(PREFIX) and not path.exists():
         return load_shipped(name)

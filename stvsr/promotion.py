@@ -29,7 +29,8 @@ from stvsr.tracking.config import (
     RegisterConfig,
     TrackingConfig,
 )
-from stvsr.tracking.registry import Registration, Standing, load_version_with_card, register
+from stvsr.tracking.load import load_version_with_card
+from stvsr.tracking.registry import Registration, Standing, register
 from stvsr.tracking.store import open_client, refuse_missing_store, resolve_uri
 from stvsr.tracking.versions import RegisteredModel, VersionFacts
 

@@ -18,10 +18,10 @@ from stvsr.core.errors import (
 )
 from stvsr.evaluation.set_scores import read_set_scores
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
+from stvsr.tracking.load import load_version
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
 from stvsr.tracking.registry import (
     Registration,
-    load_version,
     read_registration,
     register,
 )
