@@ -152,7 +152,7 @@ def tag_weights(uri: str, run_folder: Path, weights_sha256: str) -> None:
     Raises:
         ServiceError: the store does not answer or refuses, or `MEMORY_FILE` is damaged.
     """
-    run_id = _known_run(uri, run_folder)
+    run_id = known_run(uri, run_folder)
     if run_id is not None:
         client = open_client(uri)
         with retrying(uri):
@@ -169,7 +169,7 @@ def _open_run(
 ) -> str:
     """The id of the MLflow run that belongs to `run_folder` in this store."""
     uri = client.tracking_uri
-    known = _known_run(uri, run_folder)
+    known = known_run(uri, run_folder)
     if known is not None and _is_alive(client, known):
         with retrying(uri):
             client.update_run(known, status="RUNNING")
@@ -186,7 +186,7 @@ def _open_run(
     return run_id
 
 
-def _known_run(uri: str, run_folder: Path) -> str | None:
+def known_run(uri: str, run_folder: Path) -> str | None:
     """The MLflow run that an earlier process made for `run_folder` in this store."""
     return known_runs(run_folder).get(_key(uri))
 

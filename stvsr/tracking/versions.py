@@ -32,6 +32,9 @@ STALE_SECONDS = 120.0
 """A lock that did not change hands for so long was left by a killed process: changes take
 a few requests."""
 
+QUIET_SECONDS = 5.0
+"""Time of waiting without a line about it."""
+
 WAIT_SECONDS = 600.0
 """Time to wait for the changes of others."""
 
@@ -58,6 +61,9 @@ class VersionFacts:
     made: datetime
     run_id: str
     tags: Mapping[str, str] = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.number}"
 
     @property
     def records(self) -> list[str]:
@@ -158,9 +164,13 @@ class RegisteredModel:
 
     def _take(self, lock: str, token: str) -> None:
         seen, since, end = "", time.monotonic(), time.monotonic() + WAIT_SECONDS
+        tell = since + QUIET_SECONDS
         while not self._created(lock, token):
             tags, now = self._tags(lock), time.monotonic()
             holder = tags.get("owner", "another command")
+            if now > tell:
+                tell = end
+                logger.info("%s: waiting for %s, which is changing this model", self.name, holder)
             if tags.get("token", "") != seen:
                 seen, since = tags.get("token", ""), now
             elif tags and now - since > STALE_SECONDS:
