@@ -701,6 +701,22 @@ def rollback(name: ModelName, params: ParamsFile = PARAMS) -> None:
     roll_back(_registered(values, name), values.register_.alias)
 
 
+@verb("lineage")
+def lineage(
+    version: Annotated[
+        str, typer.Argument(metavar="models:/NAME@ALIAS", help="Or models:/NAME/NUMBER.")
+    ],
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Print which data and which code made a version, and whether they are here."""
+    from stvsr.lineage import print_lineage
+    from stvsr.params import load_params
+    from stvsr.tracking.load import parse_uri
+
+    name, _ = parse_uri(version)
+    print_lineage(_registered(load_params(params), name), version, Path())
+
+
 @verb("gc")
 def gc(
     runs_to_go: Annotated[

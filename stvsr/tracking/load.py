@@ -73,25 +73,35 @@ def load_version_with_card(
         return load_artifact(Path(path))
 
 
-def _resolve_version(client: MlflowClient, uri: str) -> ModelVersion:
-    parsed = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
+def parse_uri(uri: str) -> tuple[str, str]:
+    """Name of the model, and @ALIAS or NUMBER.
+
+    Raises:
+        ParamsError: the uri is of another form.
+    """
+    parsed = re.fullmatch(r"models:/([^/@]+)(?:(@[^/@]+)|/(\d+))", uri)
     if parsed is None:
         raise ParamsError(
             f"model uri: found {uri!r}; allowed: models:/NAME@ALIAS or models:/NAME/NUMBER, "
             "such as models:/stdan@champion"
         )
     name, alias, number = parsed.groups()
+    return name, alias or number
+
+
+def _resolve_version(client: MlflowClient, uri: str) -> ModelVersion:
+    name, which = parse_uri(uri)
     with retrying(client.tracking_uri):
         try:
-            if alias:
-                return client.get_model_version_by_alias(name, alias)
-            return client.get_model_version(name, number)
+            if which.startswith("@"):
+                return client.get_model_version_by_alias(name, which[1:])
+            return client.get_model_version(name, which)
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
         raise ParamsError(
             f"{uri}: not in MLflow at {hide_password(client.tracking_uri)}; "
-            f"{_what_exists(client, name, f'@{alias}' if alias else number)}"
+            f"{_what_exists(client, name, which)}"
         )
 
 

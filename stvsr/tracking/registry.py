@@ -355,6 +355,8 @@ def _lineage_tags(card: Card) -> dict[str, str]:
         "step": str(card.step),
         "seed": str(card.seed),
         "stvsr_version": card.stvsr_version,
+        "start_from": card.start_from,
+        "start_sha256": card.start_sha256,
     }
 
 

@@ -120,6 +120,17 @@ class RegisteredModel:
                 return version
         raise ParamsError(f"{self.name} {which}: no such version; {what_versions(versions, which)}")
 
+    def run_tags(self, version: VersionFacts) -> dict[str, str]:
+        """Tags of the run that holds a version's files; none where the run is gone."""
+        with retrying(self.client.tracking_uri):
+            try:
+                found = self.client.get_run(version.run_id).data.tags
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return {}
+        return {str(key): str(value) for key, value in found.items()}
+
     def move(
         self, alias: str, before: str | None, after: str | None, record: str, about: Iterable[str]
     ) -> bool:
