@@ -30,10 +30,10 @@ from stvsr.artifact import CARD_FILE, WEIGHTS_FILE, Card, load_artifact
 from stvsr.core.config import Config, Numbers, Tree
 from stvsr.core.errors import SourceError
 from stvsr.core.files import whole_folder
-from stvsr.data.shards.degrade import describe_degradation
 from stvsr.tracking.config import CHALLENGER, RegisterConfig, TrackingConfig
 from stvsr.tracking.load import is_there
-from stvsr.tracking.mlflow_tracker import WEIGHTS_TAG
+from stvsr.tracking.mlflow_tracker import WEIGHTS_TAG, log_data, origin_tags
+from stvsr.tracking.model_card import Metrics, describe, lineage_tags
 from stvsr.tracking.store import (
     hide_password,
     is_default_uri,
@@ -48,11 +48,11 @@ logger = logging.getLogger(__name__)
 
 REGISTRATION_FILE = "version.json"
 
-Metrics = dict[str, float | int | bool | None]
-"""Numbers by name; null where nothing could be measured."""
-
 EVALUATION_TAG = "evaluation"
 """Tag of a version with the digest of the evaluation that its scores are from."""
+
+PROTOCOL = "all frames"
+"""Protocol of an evaluation's scores: every frame of every test clip counts."""
 
 _RUN_PATH = "model"
 """Begin of the path of a version's files among the artifacts of its run; a token follows."""
@@ -134,7 +134,7 @@ def register(
     uri = resolve_uri(tracking.uri, project)
     model = RegisteredModel(open_client(uri), config.name)
     version = _version_of(model, tracking.experiment, model_folder, card)
-    _record_evaluation(model.client, config.name, version, evaluation, metrics)
+    _record_evaluation(model.client, config.name, version, evaluation, metrics, card)
     with retrying(uri):
         model.client.set_registered_model_alias(config.name, CHALLENGER, version.version)
     logger.info("registered %s version %s as %s", config.name, version.version, CHALLENGER)
@@ -168,7 +168,7 @@ def _version_of(
     Files are uploaded before the model is locked, which is for a moment; whoever comes second with
     the same weights takes the version of the first.
     """
-    client, facts = model.client, _lineage_tags(card)
+    client, facts = model.client, lineage_tags(card)
     version = _find_version(client, model.name, card.weights_sha256)
     if version is None:
         run_id = _run_of(model, experiment, card)
@@ -215,9 +215,11 @@ def _run_of(model: RegisteredModel, experiment: str, card: Card) -> str:
         if runs:
             return str(runs[0].info.run_id)
         run_name = f"{card.model.name}-{card.weights_sha256[:8]}"
+        origin = origin_tags("stvsr register", card.git_commit)
         run = client.create_run(
-            experiment_id, run_name=run_name, tags={WEIGHTS_TAG: card.weights_sha256}
+            experiment_id, run_name=run_name, tags={**origin, WEIGHTS_TAG: card.weights_sha256}
         )
+        log_data(client, run.info.run_id, card.data_hash, "")
         client.set_terminated(run.info.run_id)
     return str(run.info.run_id)
 
@@ -265,7 +267,12 @@ def _record_other_facts(
 
 
 def _record_evaluation(
-    client: MlflowClient, name: str, version: ModelVersion, evaluation: Path, metrics: Metrics
+    client: MlflowClient,
+    name: str,
+    version: ModelVersion,
+    evaluation: Path,
+    metrics: Metrics,
+    card: Card,
 ) -> None:
     """Put scores and pictures beside the training's curves and on the version.
 
@@ -288,6 +295,8 @@ def _record_evaluation(
             for key, score in metrics.items():
                 if score is not None:
                     client.set_model_version_tag(name, version.version, key, str(score))
+            client.set_model_version_tag(name, version.version, "protocol", PROTOCOL)
+            client.update_model_version(name, version.version, describe(card, metrics))
             client.set_model_version_tag(name, version.version, EVALUATION_TAG, digest)
         else:
             client.set_model_version_tag(name, version.version, f"{EVALUATION_TAG}-{digest}", text)
@@ -340,24 +349,6 @@ def _servable(model_folder: Path) -> Iterator[Path]:
             ],
         )
         yield folder
-
-
-def _lineage_tags(card: Card) -> dict[str, str]:
-    """The facts of a version, from the model's card; they never change."""
-    code = [f"from step {c.step}: {c.fingerprint} {c.git_commit}".strip() for c in card.code]
-    return {
-        WEIGHTS_TAG: card.weights_sha256,
-        "degradation": describe_degradation(card.degradation),
-        "data_hash": card.data_hash,
-        "git_commit": card.git_commit,
-        "run": card.run,
-        "code": "; ".join(code),
-        "step": str(card.step),
-        "seed": str(card.seed),
-        "stvsr_version": card.stvsr_version,
-        "start_from": card.start_from,
-        "start_sha256": card.start_sha256,
-    }
 
 
 def _read_metrics(evaluation: Path) -> Metrics:

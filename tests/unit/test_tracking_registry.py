@@ -145,6 +145,7 @@ def test_a_version_says_what_it_is(project: Path) -> None:
     expected = {
         "psnr_y": "30.5",
         "clips": "3",
+        "protocol": "all frames",
         "degradation": "bicubic",
         "data_hash": "ab" * 32,
         "git_commit": "1234567",
@@ -152,6 +153,23 @@ def test_a_version_says_what_it_is(project: Path) -> None:
     tags = tags_of(project, "tagged")
     assert expected.items() <= tags.items()
     assert "gain_psnr_y" not in tags
+
+
+def test_a_version_has_a_model_card_and_its_run_a_user_a_source_and_its_data(
+    project: Path,
+) -> None:
+    registered = put(project, "model1", "card")
+    client = open_client(resolve_uri(None, project))
+    text = str(client.get_model_version("card", "1").description)
+    assert "| PSNR-Y, all frames | 30.50 dB |" in text
+    assert f"data hash `{'ab' * 32}`" in text
+    assert "Trained 300 of 300 steps with seed 1" in text
+    run = client.get_run(registered.run_id)
+    assert run.data.tags["mlflow.user"]
+    assert run.data.tags["mlflow.source.git.commit"] == "1234567"
+    assert run.inputs is not None
+    (data,) = run.inputs.dataset_inputs
+    assert json.loads(data.dataset.source)["data_hash"] == "ab" * 32
 
 
 def test_scores_of_another_evaluation_are_recorded_beside_the_first(
