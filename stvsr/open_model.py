@@ -1,14 +1,18 @@
 """A network by its name, as `stvsr.load`, `score`, `upscale` and `train.start_from` take it."""
 
+import re
 from pathlib import Path
 
 from stvsr.artifact import Card, load_artifact, load_weights
-from stvsr.core.errors import CheckpointError
+from stvsr.core.errors import CheckpointError, ParamsError
 from stvsr.models import StvsrModel, build_model
 from stvsr.published import load_published
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.run import RECORD_FILE, card_of, read_run
 from stvsr.weights import PREFIX, load_shipped
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""Begin of an address, such as http://."""
 
 
 def load(name: str, tracking_uri: str | None = None) -> StvsrModel:
@@ -39,7 +43,7 @@ def open_model(name: str, tracking_uri: str | None = None) -> tuple[StvsrModel, 
         tracking_uri: the MLflow store; default: MLFLOW_TRACKING_URI, else sqlite in the project.
 
     Raises:
-        ParamsError: there is no such version.
+        ParamsError: there is no such version, or the name is an address of another kind.
         ServiceError: MLflow does not answer.
         CheckpointError: none of this name ships, or the files are missing, damaged or no network's.
     """
@@ -48,6 +52,11 @@ def open_model(name: str, tracking_uri: str | None = None) -> tuple[StvsrModel, 
 
         return load_version_with_card(name, tracking_uri)
     path = Path(name)
+    if _ADDRESS.match(name) and not path.exists():
+        raise ParamsError(
+            f"model: found {name!r}; allowed: models:/NAME@ALIAS, models:/NAME/NUMBER, stvsr/NAME, "
+            "or the path of a model's folder, a run's folder or a published checkpoint"
+        )
     if name.startswith(PREFIX) and not path.exists():
         return load_shipped(name)
     if (path / RECORD_FILE).is_file():

@@ -14,9 +14,10 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from stvsr.artifact import Card, load_artifact
-from stvsr.core.errors import ParamsError, ServiceError
+from stvsr.artifact import CARD_FILE, Card, load_artifact, read_card
+from stvsr.core.errors import CheckpointError, ParamsError, ServiceError
 from stvsr.models import StvsrModel
+from stvsr.tracking.mlflow_tracker import WEIGHTS_TAG
 from stvsr.tracking.store import (
     hide_password,
     open_client,
@@ -70,7 +71,31 @@ def load_version_with_card(
                 dst_path=folder,
                 tracking_uri=client.tracking_uri,
             )
-        return load_artifact(Path(path))
+        network, card = _read_model(Path(path), uri, f"{source}/{MODEL_PATH}")
+    recorded = version.tags.get(WEIGHTS_TAG, card.weights_sha256)
+    if card.weights_sha256 != recorded:
+        raise CheckpointError(
+            f"{uri}: {source}/{MODEL_PATH}: other weights than were registered: found "
+            f"{card.weights_sha256[:12]}…, the version has {recorded[:12]}…",
+            remedy="put the files back from a copy, or register the network again",
+        )
+    return network, card
+
+
+def _read_model(folder: Path, uri: str, address: str) -> tuple[StvsrModel, Card]:
+    """Read the copy of a version's model folder; a refusal names the version and its address."""
+    try:
+        read_card(folder)
+    except CheckpointError:
+        raise CheckpointError(
+            f"{uri}: {address}/{CARD_FILE}: missing, damaged, or of another version of stvsr",
+            remedy="put it back from a copy, or register the network again",
+        ) from None
+    try:
+        return load_artifact(folder)
+    except CheckpointError as error:
+        text = error.text.replace(str(folder), address)
+        raise CheckpointError(f"{uri}: {text}", remedy=error.remedy) from None
 
 
 def parse_uri(uri: str) -> tuple[str, str]:

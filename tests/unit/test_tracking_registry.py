@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from mlflow import MlflowClient
 
+import stvsr
 from stvsr.artifact import load_artifact, save_artifact
 from stvsr.cli import main
 from stvsr.core.errors import (
@@ -367,6 +369,85 @@ def test_a_registration_that_is_missing_or_damaged_is_refused(tmp_path: Path) ->
     (tmp_path / "version.json").write_text("{}")
     with pytest.raises(SourceError, match=r"version\.json: damaged \("):
         read_registration(tmp_path)
+
+
+def flip_a_bit(folder: Path) -> None:
+    content = bytearray((folder / "weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "weights.safetensors").write_bytes(content)
+
+
+def remove_weights(folder: Path) -> None:
+    (folder / "weights.safetensors").unlink()
+
+
+def cut_card(folder: Path) -> None:
+    (folder / "model.json").write_text('{"format": 2')
+
+
+def swap_network(folder: Path) -> None:
+    write_tiny_artifact(folder, seed=9)  # its card has the checksum of its weights
+
+
+@pytest.mark.parametrize(
+    ("tamper", "text"),
+    [
+        (flip_a_bit, "/model/weights.safetensors: damaged: its "),
+        (remove_weights, "/model/weights.safetensors: cannot be read"),
+        (cut_card, "/model/model.json: missing, damaged, or of another version of stvsr; put it"),
+        (swap_network, "/model: other weights than were registered: found "),
+    ],
+)
+def test_files_that_were_tampered_with_are_one_line(
+    project: Path,
+    tmp_path: Path,
+    tamper: Callable[[Path], None],
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = tamper.__name__
+    registered = put(project, "model1", name)
+    run = open_client(resolve_uri(None, project)).get_model_version(name, registered.version)
+    tamper(Path(str(run.source).removeprefix("file://"), "artifacts", "model"))
+    monkeypatch.chdir(project)
+    uri = f"models:/{name}@challenger"
+    with pytest.raises(CheckpointError) as refusal:
+        stvsr.load(uri)
+    assert refusal.value.text.startswith(f"{uri}: file:///")
+    assert text in str(refusal.value)
+    clips = write_set(tmp_path / "set", {"clip": 7})
+    capsys.readouterr()
+    for command in (
+        ["score", uri, "--set", str(clips), "--protocol", "stvsr"],
+        ["upscale", str(next(clips.rglob("*.png")).parent), str(tmp_path / "out"), "--model", uri],
+    ):
+        assert main(command) == 1
+        (line,) = [row for row in capsys.readouterr().err.splitlines() if row.startswith("stvsr ")]
+        assert text in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_address_of_another_kind_is_refused_with_what_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParamsError, match=r"model: found 'htp://nowhere'; allowed: models:/NAME@"):
+        stvsr.load("htp://nowhere")
+    store = r"found 'htp://nowhere', which is no MLflow store; allowed: sqlite:///FILE, http://HOST"
+    with pytest.raises(ParamsError, match=store):
+        stvsr.load("models:/stdan@champion", "htp://nowhere")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "htp://nowhere")
+    (tmp_path / "params.yaml").write_text("{}")
+    for command in (
+        ["registry", "list"],
+        ["score", "models:/stdan@champion", "--set", str(write_set(tmp_path / "set", {"one": 7}))],
+        ["lineage", "models:/stdan@champion"],
+        ["gc", "--dry-run"],
+    ):
+        assert main(command) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "found 'htp://nowhere', which is no MLflow store; allowed: sqlite:///FILE" in line
 
 
 def test_a_moved_project_loads_and_registers_its_versions(tmp_path: Path) -> None:
