@@ -93,6 +93,7 @@ def test_a_run_is_one_mlflow_run_with_every_step_once(undisturbed: Path) -> None
         "library.ray",
     } <= run.data.params.keys()
     assert run.data.tags["mlflow.source.name"] == "stvsr train"
+    assert run.inputs is not None
     assert len(run.inputs.dataset_inputs) == 1
     assert {"learning_rate", "clips_per_second", "val/psnr_y", "val/ssim_y"} <= set(
         run.data.metrics
@@ -294,14 +295,6 @@ def test_what_a_dead_mlflow_server_missed_is_uploaded_later(project: Path) -> No
     assert [point.step for point in history] == [1, 2, 3, 4]
     assert run.info.status == "FINISHED"
     assert run.data.params["model.k"] == "3"
-    assert {
-        "train.workers",
-        "loader.kind",
-        "machine.cores",
-        "library.ray",
-    } <= run.data.params.keys()
-    assert run.data.tags["mlflow.source.name"] == "stvsr train"
-    assert len(run.inputs.dataset_inputs) == 1
     assert run.data.tags["data_hash"] == card.data_hash
     assert run.data.tags["stvsr.weights_sha256"] == card.weights_sha256
     pictures = [item.path for item in client.list_artifacts(run.info.run_id, "pictures")]
