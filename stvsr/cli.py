@@ -714,6 +714,70 @@ def rollback(name: ModelName, params: ParamsFile = PARAMS) -> None:
     roll_back(_registered(values, name), values.register_.alias)
 
 
+@verb("lineage")
+def lineage(
+    version: Annotated[
+        str, typer.Argument(metavar="models:/NAME@ALIAS", help="Or models:/NAME/NUMBER.")
+    ],
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Print which data and which code made a version, and whether they are here."""
+    from stvsr.lineage import print_lineage
+    from stvsr.params import load_params
+    from stvsr.tracking.load import parse_uri
+
+    name, _ = parse_uri(version)
+    print_lineage(_registered(load_params(params), name), version, Path())
+
+
+@verb("gc")
+def gc(
+    runs_to_go: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Runs that go too, finished or not."),
+    ] = None,
+    params: ParamsFile = PARAMS,
+    keep_versions: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Newest versions that stay.")
+    ] = 10,
+    keep_runs: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Newest runs and searches that stay.")
+    ] = 20,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model; default: register.name.")
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Remove this temporary experiment and all its runs."),
+    ] = None,
+    runs: Runs = Path("runs"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would go, and how many MB.")
+    ] = False,
+) -> None:
+    """Remove old versions, runs and trials with their files; given again, it resumes."""
+    from stvsr.params import load_params
+    from stvsr.retention import Retention, collect
+
+    values = load_params(params)
+    keep = Retention(
+        versions=keep_versions,
+        runs=keep_runs,
+        named=tuple(runs_to_go or ()),
+        experiment=experiment or values.tracking.experiment,
+        whole=experiment is not None,
+    )
+    if experiment == values.tracking.experiment:
+        raise StvsrError(
+            f"--experiment {experiment}: is the project's own (tracking.experiment); name a "
+            "temporary one"
+        )
+    registered = _registered(values, model or values.register_.name)
+    if model is not None:
+        registered.versions()  # refuses a name that does not exist
+    collect(registered, values.register_.alias, keep, runs, dry=dry_run)
+
+
 @verb("import-checkpoint")
 def import_checkpoint(
     model: Annotated[str, typer.Argument(help="The model's name, such as stdan.")],

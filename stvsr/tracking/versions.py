@@ -32,6 +32,9 @@ STALE_SECONDS = 120.0
 """A lock that did not change hands for so long was left by a killed process: changes take
 a few requests."""
 
+QUIET_SECONDS = 5.0
+"""Time of waiting without a line about it."""
+
 WAIT_SECONDS = 600.0
 """Time to wait for the changes of others."""
 
@@ -58,6 +61,9 @@ class VersionFacts:
     made: datetime
     run_id: str
     tags: Mapping[str, str] = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.number}"
 
     @property
     def records(self) -> list[str]:
@@ -114,6 +120,17 @@ class RegisteredModel:
                 return version
         raise ParamsError(f"{self.name} {which}: no such version; {what_versions(versions, which)}")
 
+    def run_tags(self, version: VersionFacts) -> dict[str, str]:
+        """Tags of the run that holds a version's files; none where the run is gone."""
+        with retrying(self.client.tracking_uri):
+            try:
+                found = self.client.get_run(version.run_id).data.tags
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return {}
+        return {str(key): str(value) for key, value in found.items()}
+
     def move(
         self, alias: str, before: str | None, after: str | None, record: str, about: Iterable[str]
     ) -> bool:
@@ -158,9 +175,13 @@ class RegisteredModel:
 
     def _take(self, lock: str, token: str) -> None:
         seen, since, end = "", time.monotonic(), time.monotonic() + WAIT_SECONDS
+        tell = since + QUIET_SECONDS
         while not self._created(lock, token):
             tags, now = self._tags(lock), time.monotonic()
             holder = tags.get("owner", "another command")
+            if now > tell:
+                tell = end
+                logger.info("%s: waiting for %s, which is changing this model", self.name, holder)
             if tags.get("token", "") != seen:
                 seen, since = tags.get("token", ""), now
             elif tags and now - since > STALE_SECONDS:

@@ -87,6 +87,15 @@ def test_a_run_is_one_mlflow_run_with_every_step_once(undisturbed: Path) -> None
     assert run.info.status == "FINISHED"
     assert run.data.tags["data_version"] == "0123abcd.dir"
     assert run.data.params["model.k"] == "3"
+    assert {
+        "train.workers",
+        "loader.kind",
+        "machine.cores",
+        "library.ray",
+    } <= run.data.params.keys()
+    assert run.data.tags["mlflow.source.name"] == "stvsr train"
+    assert run.inputs is not None
+    assert len(run.inputs.dataset_inputs) == 1
     assert {"learning_rate", "clips_per_second", "val/psnr_y", "val/ssim_y"} <= set(
         run.data.metrics
     )
