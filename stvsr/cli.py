@@ -436,7 +436,9 @@ def score(
     ] = None,
     set_: Annotated[
         str,
-        typer.Option("--set", metavar="NAME|FOLDER", help="A benchmark, or a folder of clips."),
+        typer.Option(
+            "--set", metavar="NAME|FOLDER|VIDEO", help="A benchmark, or clips as frames or videos."
+        ),
     ] = "vid4",
     protocol: Annotated[
         str, typer.Option(help="Which frames count; docs/protocols.md lists them.")

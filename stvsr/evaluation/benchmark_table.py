@@ -39,9 +39,12 @@ NOTE = (
 COMPARABLE = ("stvsr", "zsm", "rstt")
 """Protocols of the published figures; all of them are of bicubic LR frames."""
 
-Condition = tuple[str, str, str, int, int, tuple[str, ...]]
-"""Set, protocol, origin of the LR frames, clips, frames, what was missing: only scores alike in
-all of them are in one table."""
+NAMED = 6
+"""Things missing or left out that a table names."""
+
+Condition = tuple[str, str, str, int, int, tuple[str, ...], tuple[str, ...]]
+"""Set, protocol, origin of the LR frames, clips, frames, what was missing and what was left out:
+only scores alike in all of them are in one table."""
 
 
 def write_table(folders: Sequence[Path], out: Path) -> str:
@@ -114,7 +117,9 @@ def published_score(score: SetScores) -> PublishedScore | None:
 
 
 def _condition(score: SetScores) -> Condition:
-    return score.set, score.protocol, score.degradation, score.clips, score.frames, score.missing
+    lr = score.degradation
+    counts = score.clips, score.frames
+    return score.set, score.protocol, lr, *counts, score.missing, score.left_out
 
 
 def _order(score: SetScores) -> tuple[int, Condition, float, str]:
@@ -156,6 +161,10 @@ def _section(scores: Sequence[SetScores]) -> Iterator[str]:
         f"Protocol {first.protocol}; LR {_cell(first.degradation)}; {first.rounding}; "
         f"{first.clips} clips, {first.frames} frames."
     )
+    for label, lines in (("Missing", first.missing), ("Left out", first.left_out)):
+        if lines:
+            more = f"; and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
+            yield f"{label}: {'; '.join(map(_cell, lines[:NAMED]))}{more}."
     yield ""
     yield f"| {' | '.join(HEADER)} |"
     yield f"|{'---|' * len(HEADER)}"

@@ -135,7 +135,7 @@ def compare_on_set(
     """
     device = pick_device(on.evaluate.device, "evaluate.device")
     scoring = Scoring(find_protocol(on.protocol), on.degradation, "", device)
-    opened = open_set(name)
+    opened = open_set(name, least=scoring.protocol.span)
     refuse_incomplete(opened)
     methods = [
         NetworkMethod(model.to(device), card) for model, card in filter(None, (network, rival))

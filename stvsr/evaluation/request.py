@@ -1,5 +1,6 @@
 """The command `stvsr score`: which method, which set, which conditions."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from stvsr.evaluation.set_scores import SetScores
 from stvsr.evaluation.sets import open_set, refuse_incomplete
 from stvsr.models import StvsrModel
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class ScoreRequest:
@@ -24,7 +27,7 @@ class ScoreRequest:
     Attributes:
         model: folder of a model, or models:/NAME@ALIAS; or None.
         outputs: folder of frames that others made; or None.
-        set: name of a benchmark, or path of a folder of clips.
+        set: name of a benchmark, or path of a folder of clips, of videos, or of one video.
         protocol: name of the protocol.
         folder: where the benchmark is; None: at its usual place.
         degradation: name of the degradation that makes LR frames.
@@ -81,9 +84,11 @@ def run_score(request: ScoreRequest, out: Path, load: Loader) -> str:
     name = request.method_name()
     device = pick_device(request.device, "--device")
     protocol = find_protocol(request.protocol)
-    opened = open_set(request.set, request.folder, request.lr)
+    opened = open_set(request.set, request.folder, request.lr, protocol.span)
     if not request.partial:
         refuse_incomplete(opened)
+    for line in opened.left_out:
+        logger.warning("left out: %s", line)
     scoring = Scoring(protocol, DegradationConfig(name=request.degradation), request.lr, device)
     scores = score_set(name, _method(request, scoring, load), opened, scoring, out)
     return _lines(scores, out)

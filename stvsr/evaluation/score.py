@@ -90,6 +90,7 @@ def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out:
         frames=len(frames),
         frames_left_out=sum(not frame.is_scored for frame in frames),
         missing=opened.missing,
+        left_out=opened.left_out,
         interval=intervals.ABOUT,
         code=code_fingerprint([__name__]),
         groups=summarise(frames, per_folder=scoring.protocol.weighs_folders),

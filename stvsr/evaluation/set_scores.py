@@ -86,6 +86,8 @@ class SetScores(Config):
     """Frames with an infinite PSNR, which count in no mean."""
     missing: tuple[str, ...]
     """Files missing from the set when it was scored with `--partial`; empty for a whole set."""
+    left_out: tuple[str, ...] = ()
+    """What was beside the clips and is not scored, such as frames of a video that repeat others."""
     interval: str
     """How the confidence intervals were made."""
     code: str
