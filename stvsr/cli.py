@@ -454,6 +454,9 @@ def score(
     lr: Annotated[
         str, typer.Option(metavar="NAME", help="Read LR frames from this folder of the set.")
     ] = "",
+    measures: Annotated[
+        str, typer.Option(metavar="NAME,…", help="Further measures: tof, xpsnr.")
+    ] = "",
     partial: Annotated[
         bool, typer.Option("--partial", help="Score the whole clips of a set that is not whole.")
     ] = False,
@@ -482,6 +485,7 @@ def score(
         partial=partial,
         device=device,
         name=name,
+        measures=measures,
     )
     at = out or request.default_out()
     with only_writer(at, holds="frames.csv"):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from stvsr.core.errors import SourceError
 from stvsr.core.files import whole_folder
+from stvsr.evaluation.meters import FURTHER
 from stvsr.evaluation.published_scores import OUR_MODELS, PUBLISHED, PublishedScore
 from stvsr.evaluation.set_scores import (
     SCORES_FILE,
@@ -26,14 +27,13 @@ HEADER = (
     "PSNR-RGB",
     "SSIM-RGB",
     "Gain PSNR-Y",
-    "Published",
-    "Difference",
 )
+PUBLISHED_HEADER = ("Published", "Difference")
 BASELINE = "bicubic+linear"
 NOTE = (
     "PSNR in dB; in brackets, the 95 % interval over clips. Gain: over bicubic+linear on the same "
     "frames. Published: PSNR-Y / SSIM-Y as the papers print them, by the papers' protocols; "
-    "Difference: measured minus published."
+    "Difference: measured minus published. Of tOF, in pixels, less is better; XPSNR is in dB."
 )
 
 COMPARABLE = ("stvsr", "zsm", "rstt")
@@ -166,11 +166,16 @@ def _section(scores: Sequence[SetScores]) -> Iterator[str]:
             more = f"; and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
             yield f"{label}: {'; '.join(map(_cell, lines[:NAMED]))}{more}."
     yield ""
-    yield f"| {' | '.join(HEADER)} |"
-    yield f"|{'---|' * len(HEADER)}"
+    further = [name for name in FURTHER if any(name in _all(s).network for s in scores)]
+    header = [*HEADER, *(FURTHER[name].label for name in further), *PUBLISHED_HEADER]
+    yield f"| {' | '.join(header)} |"
+    yield f"|{'---|' * len(header)}"
     for score in scores:
-        yield _row(score.method, _measured(score, "network"), _published_cells(score))
-    yield _row(BASELINE, _measured(first, "bicubic_linear"), ["-", "-"])
+        measured = [*_measured(score, "network"), *_further(_all(score).network, further)]
+        yield _row(score.method, measured, _published_cells(score))
+    with_all = max(scores, key=lambda score: len(_all(score).bicubic_linear))
+    baseline = _further(_all(with_all).bicubic_linear, further)
+    yield _row(BASELINE, [*_measured(first, "bicubic_linear"), *baseline], ["-", "-"])
     yield ""
 
 
@@ -190,6 +195,18 @@ def _measured(score: SetScores, method: str) -> list[str]:
         _number(every["psnr_rgb"].mean, "{:.2f}"),
         _number(every["ssim_rgb"].mean, "{:.4f}"),
         _with_interval(gain, "{:+.2f}") if gain else "-",
+    ]
+
+
+def _all(score: SetScores) -> Part:
+    return score.groups["all"].parts["all"]
+
+
+def _further(estimates: dict[str, Estimate], names: Sequence[str]) -> list[str]:
+    """Cells of further measures; "-" where one was not asked for."""
+    return [
+        _with_interval(estimates[name], FURTHER[name].form) if name in estimates else "-"
+        for name in names
     ]
 
 

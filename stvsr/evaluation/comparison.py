@@ -1,6 +1,6 @@
 """Comparison of two networks on the same frames, clip by clip, with an interval."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from stvsr.evaluation.score import Scoring, score_clip
 from stvsr.evaluation.scores import (
     Decibel,
     FrameScore,
+    Value,
     by_clip,
     clip_means,
     gain,
@@ -172,7 +173,7 @@ def _compared(
     *,
     per_folder: bool = False,
 ) -> SetComparison:
-    def means(value: Callable[[FrameScore], float]) -> list[float]:
+    def means(value: Value) -> list[float]:
         return clip_means(frames, value, per_folder=per_folder)
 
     differences = means(gain("psnr_y"))

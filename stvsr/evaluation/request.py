@@ -1,7 +1,7 @@
 """The command `stvsr score`: which method, which set, which conditions."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,10 +10,11 @@ from stvsr.artifact import Card
 from stvsr.core.device import pick_device
 from stvsr.core.errors import ParamsError
 from stvsr.data.shards.degrade import DegradationConfig
+from stvsr.evaluation.meters import FURTHER, parse_measures
 from stvsr.evaluation.methods import Method, NetworkMethod, OutputsMethod
 from stvsr.evaluation.protocols import find_protocol
 from stvsr.evaluation.score import Scoring, score_set
-from stvsr.evaluation.set_scores import SetScores
+from stvsr.evaluation.set_scores import Part, SetScores
 from stvsr.evaluation.sets import open_set, refuse_incomplete
 from stvsr.models import StvsrModel
 
@@ -35,6 +36,7 @@ class ScoreRequest:
         partial: whether a set that is not whole is scored.
         device: of the network.
         name: of the method in tables; "": its folder's.
+        measures: further measures, separated by commas.
     """
 
     model: str | None
@@ -47,6 +49,7 @@ class ScoreRequest:
     partial: bool
     device: str
     name: str
+    measures: str = ""
 
     def method_name(self) -> str:
         """Name of the method in tables.
@@ -84,12 +87,14 @@ def run_score(request: ScoreRequest, out: Path, load: Loader) -> str:
     name = request.method_name()
     device = pick_device(request.device, "--device")
     protocol = find_protocol(request.protocol)
+    measures = parse_measures(request.measures)
     opened = open_set(request.set, request.folder, request.lr, protocol.span)
     if not request.partial:
         refuse_incomplete(opened)
     for line in opened.left_out:
         logger.warning("left out: %s", line)
-    scoring = Scoring(protocol, DegradationConfig(name=request.degradation), request.lr, device)
+    degradation = DegradationConfig(name=request.degradation)
+    scoring = Scoring(protocol, degradation, request.lr, device, measures)
     scores = score_set(name, _method(request, scoring, load), opened, scoring, out)
     return _lines(scores, out)
 
@@ -117,8 +122,17 @@ def _lines(scores: SetScores, out: Path) -> str:
                 ("bicubic+linear", part.bicubic_linear),
             )
         ]
-        lines.append(f"  {name:<13}{', '.join(shown)}")
+        lines.append(f"  {name:<13}{', '.join([*shown, *_further(part)])}")
     return "\n".join([*lines, f"  {out}"]) + "\n"
+
+
+def _further(part: Part) -> Iterator[str]:
+    """The further measures, the method's before the baseline's."""
+    for name, measure in FURTHER.items():
+        if name in part.network:
+            means = (part.network[name].mean, part.bicubic_linear[name].mean)
+            shown = " / ".join("-" if mean is None else measure.form.format(mean) for mean in means)
+            yield f"{measure.label} {shown}"
 
 
 def _pair(psnr: float | None, ssim: float | None) -> str:

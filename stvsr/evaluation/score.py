@@ -19,7 +19,8 @@ from stvsr.core.resize import UInt8Image
 from stvsr.data.shards.degrade import DegradationConfig, degrade
 from stvsr.evaluation import intervals
 from stvsr.evaluation.journal import ScoreJournal
-from stvsr.evaluation.measures import measure_frames
+from stvsr.evaluation.measures import crop_border, measure_frames
+from stvsr.evaluation.meters import Meters
 from stvsr.evaluation.methods import Method, predict_bicubic_linear
 from stvsr.evaluation.protocols import Protocol, Window
 from stvsr.evaluation.scores import FrameScore, frame_scores
@@ -39,12 +40,14 @@ class Scoring:
         degradation: how LR frames are made where the set does not bring them.
         lr_folder: the set's folder of LR frames; "" where they are made.
         device: of the network.
+        measures: further measures, keys of `stvsr.evaluation.meters.FURTHER`.
     """
 
     protocol: Protocol
     degradation: DegradationConfig
     lr_folder: str
     device: torch.device
+    measures: tuple[str, ...] = ()
 
     @property
     def lr_from(self) -> str:
@@ -133,6 +136,7 @@ def score_clip(
     """
     protocol, device = scoring.protocol, scoring.device
     reader = _ClipReader(clip, scoring, size)
+    meters = Meters(scoring.measures)
     scored: list[FrameScore] = []
     for window in protocol.windows(len(clip.hr)):
         hr = reader.hr_frames(window).to(device)
@@ -149,10 +153,20 @@ def score_clip(
             clip.motion,
             window.scored,
             window.inputs,
-            measure_frames(sr, hr, crop=protocol.crop),
-            measure_frames(baseline, hr, crop=protocol.crop),
+            *_measure((sr, baseline), hr, protocol.crop, meters),
         )
     return sorted(scored, key=lambda row: row.frame)
+
+
+def _measure(
+    outputs: Sequence[Tensor], hr: Tensor, crop: int, meters: Meters
+) -> list[list[dict[str, float]]]:
+    """Scores of the frames of each method, (n, 3, H, W): for each a mapping for each frame."""
+    further = meters.add([crop_border(output, crop) for output in outputs], crop_border(hr, crop))
+    return [
+        [row | more for row, more in zip(measure_frames(output, hr, crop=crop), of, strict=True)]
+        for output, of in zip(outputs, further, strict=True)
+    ]
 
 
 class _ClipReader:
@@ -205,6 +219,7 @@ def _conditions(scoring: Scoring) -> dict[str, str]:
         "protocol": scoring.protocol.name,
         "lr": scoring.lr_from,
         "device": scoring.device.type,
+        "measures": ",".join(scoring.measures),
         "code": code_fingerprint([__name__]),
     }
 

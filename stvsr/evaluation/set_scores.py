@@ -11,10 +11,12 @@ from stvsr.evaluation.intervals import bootstrap_interval
 from stvsr.evaluation.scores import (
     FrameScore,
     ModelFacts,
+    Value,
     by_clip,
     clip_means,
     gain,
     group_frames,
+    measures_of,
     of_baseline,
     of_network,
     parts_of,
@@ -140,10 +142,10 @@ def read_set_scores(folder: Path) -> SetScores:
 
 
 def _part(frames: Sequence[FrameScore], per_folder: bool) -> Part:
-    def estimates(value: Callable[[str], Callable[[FrameScore], float]]) -> dict[str, Estimate]:
+    def estimates(value: Callable[[str], Value]) -> dict[str, Estimate]:
         return {
             name: _estimate(clip_means(frames, value(name), per_folder=per_folder))
-            for name in frames[0].network
+            for name in measures_of(frames)
         }
 
     return Part(
