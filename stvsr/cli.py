@@ -593,7 +593,7 @@ def table(
     ] = None,
     out: Out = Path("tables"),
 ) -> None:
-    """Write a table of scores, as Markdown and CSV, beside the published figures."""
+    """Write scores beside the published figures: Markdown, CSV, and HTML with pictures."""
     from stvsr.evaluation.benchmark_table import write_table
 
     with only_writer(out, holds="table.csv"):

@@ -1,4 +1,4 @@
-"""The papers' table from any number of scores, as Markdown and as CSV."""
+"""The papers' table from any number of scores, as Markdown, as CSV and as a page with pictures."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ from stvsr.evaluation.set_scores import (
     read_set_scores,
 )
 from stvsr.evaluation.sets import SETS
+from stvsr.evaluation.table_page import Table, table_page
 from stvsr.evaluation.tables import Row, to_csv
 
 HEADER = (
@@ -48,11 +49,11 @@ only scores alike in all of them are in one table."""
 
 
 def write_table(folders: Sequence[Path], out: Path) -> str:
-    """Write table.md and table.csv of scores.
+    """Write table.md, table.csv and table.html of scores.
 
     Args:
         folders: results of `stvsr score`; none: all that are in `scores/`.
-        out: folder that gets both; it appears whole or not at all.
+        out: folder that gets them; it appears whole or not at all.
 
     Returns:
         The Markdown.
@@ -65,13 +66,21 @@ def write_table(folders: Sequence[Path], out: Path) -> str:
         raise SourceError("scores: found no score; run `stvsr score` first, or name its folder")
     scores = [read_set_scores(folder) for folder in found]
     markdown = table_markdown(scores)
+    page = table_page(tables_of(scores), NOTE, dict(zip(map(id, scores), found, strict=True)))
     with whole_folder(out) as partial:
         (partial / "table.md").write_text(markdown, encoding="utf-8")
         (partial / "table.csv").write_text(table_csv(scores), encoding="utf-8")
+        (partial / "table.html").write_text(page, encoding="utf-8")
     return markdown
 
 
 def table_markdown(scores: Iterable[SetScores]) -> str:
+    """The tables as Markdown."""
+    lines = [line for table in tables_of(scores) for line in _markdown(table)]
+    return "\n".join([*lines, NOTE, ""])
+
+
+def tables_of(scores: Iterable[SetScores]) -> list[Table]:
     """An overview of methods and sets, then a table for all scores of equal conditions.
 
     In a table the best PSNR-Y is first.
@@ -83,9 +92,8 @@ def table_markdown(scores: Iterable[SetScores]) -> str:
         tables.setdefault(_condition(score), []).append(score)
         if not score.partial:
             overviews.setdefault((score.protocol, score.degradation), []).append(score)
-    lines = [line for group in overviews.values() for line in _overview(group)]
-    lines += [line for table in tables.values() for line in _section(table)]
-    return "\n".join([*lines, NOTE, ""])
+    several = [group for group in overviews.values() if len({score.set for score in group}) > 1]
+    return [*map(_overview, several), *map(_section, tables.values())]
 
 
 def table_csv(scores: Iterable[SetScores]) -> str:
@@ -129,11 +137,9 @@ def _order(score: SetScores) -> tuple[int, Condition, float, str]:
     return place, _condition(score), -(psnr or 0.0), score.method
 
 
-def _overview(scores: Sequence[SetScores]) -> Iterator[str]:
-    """PSNR-Y / SSIM-Y of each method on each set, as papers print it; not for a single set."""
+def _overview(scores: Sequence[SetScores]) -> Table:
+    """PSNR-Y / SSIM-Y of each method on each set, as papers print it."""
     names = list(dict.fromkeys(score.set for score in scores))
-    if len(names) < 2:
-        return
     rows: dict[str, dict[str, str]] = {}
     for score in scores:
         found = score.groups["all"].parts["all"]
@@ -142,45 +148,64 @@ def _overview(scores: Sequence[SetScores]) -> Iterator[str]:
         if published := published_score(score):
             row = rows.setdefault(f"{score.method}, published", {})
             row[score.set] = f"{published.psnr_y:.2f} / {published.ssim_y:.4f}"
-    yield f"### PSNR-Y / SSIM-Y, protocol {scores[0].protocol}, LR {_cell(scores[0].degradation)}"
-    yield ""
-    yield f"| Method | {' | '.join(map(_cell, names))} |"
-    yield f"|{'---|' * (1 + len(names))}"
-    for method, row in rows.items():
-        yield _row(method, [row.get(name, "-") for name in names], ())
-    yield ""
-
-
-def _section(scores: Sequence[SetScores]) -> Iterator[str]:
-    """The table of scores of equal conditions, with the baseline and its heading."""
-    first = scores[0]
-    partial = ", partial" if first.partial else ""
-    yield f"### {_cell(first.set)}{partial}"
-    yield ""
-    yield (
-        f"Protocol {first.protocol}; LR {_cell(first.degradation)}; {first.rounding}; "
-        f"{first.clips} clips, {first.frames} frames."
+    return Table(
+        title=f"PSNR-Y / SSIM-Y, protocol {scores[0].protocol}, LR {scores[0].degradation}",
+        notes=(),
+        header=("Method", *names),
+        rows=tuple(
+            (method, *(row.get(name, "-") for name in names)) for method, row in rows.items()
+        ),
     )
-    for label, lines in (("Missing", first.missing), ("Left out", first.left_out)):
+
+
+def _section(scores: Sequence[SetScores]) -> Table:
+    """The table of scores of equal conditions, with the baseline."""
+    first = scores[0]
+    further = [name for name in FURTHER if any(name in _all(s).network for s in scores)]
+    rows = [
+        (
+            score.method,
+            *_measured(score, "network"),
+            *_further(_all(score).network, further),
+            *_published_cells(score),
+        )
+        for score in scores
+    ]
+    fullest = max(scores, key=lambda score: len(_all(score).bicubic_linear))
+    baseline = _further(_all(fullest).bicubic_linear, further)
+    rows.append((BASELINE, *_measured(first, "bicubic_linear"), *baseline, "-", "-"))
+    return Table(
+        title=f"{first.set}{', partial' if first.partial else ''}",
+        notes=tuple(_notes(first)),
+        header=(*HEADER, *(FURTHER[name].label for name in further), *PUBLISHED_HEADER),
+        rows=tuple(rows),
+        scores=tuple(scores),
+    )
+
+
+def _notes(score: SetScores) -> Iterator[str]:
+    """The conditions of a table, what was missing, and what was left out."""
+    yield (
+        f"Protocol {score.protocol}; LR {score.degradation}; {score.rounding}; "
+        f"{score.clips} clips, {score.frames} frames."
+    )
+    for label, lines in (("Missing", score.missing), ("Left out", score.left_out)):
         if lines:
             more = f"; and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
-            yield f"{label}: {'; '.join(map(_cell, lines[:NAMED]))}{more}."
-    yield ""
-    further = [name for name in FURTHER if any(name in _all(s).network for s in scores)]
-    header = [*HEADER, *(FURTHER[name].label for name in further), *PUBLISHED_HEADER]
-    yield f"| {' | '.join(header)} |"
-    yield f"|{'---|' * len(header)}"
-    for score in scores:
-        measured = [*_measured(score, "network"), *_further(_all(score).network, further)]
-        yield _row(score.method, measured, _published_cells(score))
-    with_all = max(scores, key=lambda score: len(_all(score).bicubic_linear))
-    baseline = _further(_all(with_all).bicubic_linear, further)
-    yield _row(BASELINE, [*_measured(first, "bicubic_linear"), *baseline], ["-", "-"])
-    yield ""
+            yield f"{label}: {'; '.join(lines[:NAMED])}{more}."
 
 
-def _row(method: str, measured: Sequence[str], published: Sequence[str]) -> str:
-    return f"| {' | '.join((_cell(method), *measured, *published))} |"
+def _markdown(table: Table) -> Iterator[str]:
+    yield f"### {_cell(table.title)}"
+    yield ""
+    for note in table.notes:
+        yield _cell(note)
+        yield ""
+    yield f"| {' | '.join(map(_cell, table.header))} |"
+    yield f"|{'---|' * len(table.header)}"
+    for row in table.rows:
+        yield f"| {' | '.join(map(_cell, row))} |"
+    yield ""
 
 
 def _measured(score: SetScores, method: str) -> list[str]:

@@ -18,6 +18,7 @@ from stvsr.core.progress import progress
 from stvsr.core.resize import UInt8Image
 from stvsr.data.shards.degrade import DegradationConfig, degrade
 from stvsr.evaluation import intervals
+from stvsr.evaluation.clip_pictures import ClipPictures, Pictures
 from stvsr.evaluation.journal import ScoreJournal
 from stvsr.evaluation.measures import crop_border, measure_frames
 from stvsr.evaluation.meters import Meters
@@ -66,8 +67,8 @@ def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out:
         method: what is scored.
         opened: the set; its whole clips are scored.
         scoring: the conditions.
-        out: folder that gets scores.json, clips.csv and frames.csv; it appears whole or not at
-            all.
+        out: folder that gets scores.json, clips.csv, frames.csv and pictures; it appears whole or
+            not at all.
 
     Returns:
         The content of scores.json.
@@ -81,7 +82,8 @@ def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out:
     method.refuse(opened.clips, scoring.protocol)
     _warn(method, scoring)
     journal = ScoreJournal(out, _conditions(scoring))
-    frames = _score_clips(name, method, opened, scoring, journal)
+    pictures = Pictures(out, opened.clips)
+    frames = _score_clips(name, method, opened, scoring, journal, pictures)
     scores = SetScores(
         method=name,
         model=method.facts,
@@ -100,12 +102,19 @@ def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out:
     )
     with whole_folder(out) as partial:
         _write(partial, scores, frames)
+        pictures.copy_to(partial)
     journal.remove()
+    pictures.remove()
     return scores
 
 
 def _score_clips(
-    name: str, method: Method, opened: OpenSet, scoring: Scoring, journal: ScoreJournal
+    name: str,
+    method: Method,
+    opened: OpenSet,
+    scoring: Scoring,
+    journal: ScoreJournal,
+    pictures: Pictures,
 ) -> list[FrameScore]:
     """Score the clips that the journal does not hold."""
     journal.open()
@@ -115,8 +124,9 @@ def _score_clips(
     for clip in progress(opened.clips, len(opened.clips), f"scoring {name}"):
         state = _state(method, clip)
         scored = journal.find(clip.name, state)
-        if scored is None:
-            scored = score_clip(method, clip, scoring, opened.size)
+        if scored is None or not pictures.are_there(clip):
+            taken = pictures.of(clip, scoring.protocol)
+            scored = score_clip(method, clip, scoring, opened.size, taken)
             journal.add(state, scored)
         frames += scored
     return frames
@@ -124,7 +134,11 @@ def _score_clips(
 
 @torch.inference_mode()
 def score_clip(
-    method: Method, clip: SetClip, scoring: Scoring, size: tuple[int, int] | None
+    method: Method,
+    clip: SetClip,
+    scoring: Scoring,
+    size: tuple[int, int] | None,
+    pictures: ClipPictures | None = None,
 ) -> list[FrameScore]:
     """Score every frame of a clip that the protocol counts; a window of it is in memory at a time.
 
@@ -133,6 +147,7 @@ def score_clip(
         clip: what it is scored on.
         scoring: the conditions.
         size: (W, H) that the HR frames must have; None: that of the first.
+        pictures: takes and writes the clip's pictures.
     """
     protocol, device = scoring.protocol, scoring.device
     reader = _ClipReader(clip, scoring, size)
@@ -148,6 +163,8 @@ def score_clip(
                 "truth's; score frames of the same size"
             )
         baseline = predict_bicubic_linear(window, lr_clip)
+        if pictures:
+            pictures.add(window, {"truth": hr, "bicubic_linear": baseline, "method": sr})
         scored += frame_scores(
             clip.name,
             clip.motion,
@@ -155,6 +172,8 @@ def score_clip(
             window.inputs,
             *_measure((sr, baseline), hr, protocol.crop, meters),
         )
+    if pictures:
+        pictures.write()
     return sorted(scored, key=lambda row: row.frame)
 
 

@@ -308,7 +308,17 @@ def test_a_score_that_was_interrupted_resumes_with_the_same_bytes(
     assert not (tmp_path / "out").exists()
     score(Interrupted(outputs, at="long"), benchmark, tmp_path / "out", conditions())
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
-    assert not list(tmp_path.glob(".*.jsonl"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_clip_whose_pictures_are_gone_is_scored_again(benchmark: Path, tmp_path: Path) -> None:
+    outputs = write_outputs(tmp_path / "outputs", benchmark)
+    score(OutputsMethod(outputs), benchmark, tmp_path / "whole", conditions())
+    with pytest.raises(KeyboardInterrupt):
+        score(Interrupted(outputs, at="short"), benchmark, tmp_path / "out", conditions())
+    shutil.rmtree(tmp_path / ".out.pictures")
+    score(OutputsMethod(outputs), benchmark, tmp_path / "out", conditions())
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
 
 def test_a_killed_command_resumes_with_the_same_bytes(benchmark: Path, tmp_path: Path) -> None:
@@ -331,7 +341,7 @@ def test_a_journal_that_ends_early_costs_only_its_last_clip(
     score(OutputsMethod(outputs), benchmark, tmp_path / "whole", conditions())
     with pytest.raises(KeyboardInterrupt):
         score(Interrupted(outputs, at="short"), benchmark, tmp_path / "out", conditions())
-    (journal,) = tmp_path.glob(".out.*")
+    (journal,) = tmp_path.glob(".out.*.jsonl")
     journal.write_bytes(journal.read_bytes()[: -lost if lost else 0])
     score(OutputsMethod(outputs), benchmark, tmp_path / "out", conditions())
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
@@ -381,7 +391,8 @@ score(Killed(outputs), benchmark, out, conditions())
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 # --- the command
