@@ -457,6 +457,10 @@ def score(
     measures: Annotated[
         str, typer.Option(metavar="NAME,…", help="Further measures: tof, xpsnr.")
     ] = "",
+    speed: Annotated[
+        str,
+        typer.Option(metavar="WxH,…", help="Measure speed at these LR sizes, such as 112x64:bf16."),
+    ] = "",
     partial: Annotated[
         bool, typer.Option("--partial", help="Score the whole clips of a set that is not whole.")
     ] = False,
@@ -486,6 +490,7 @@ def score(
         device=device,
         name=name,
         measures=measures,
+        speed=speed,
     )
     at = out or request.default_out()
     with only_writer(at, holds="frames.csv"):

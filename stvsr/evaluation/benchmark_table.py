@@ -16,6 +16,7 @@ from stvsr.evaluation.set_scores import (
     read_set_scores,
 )
 from stvsr.evaluation.sets import SETS
+from stvsr.evaluation.speed import INPUT_FRAMES, RUNS
 from stvsr.evaluation.table_page import Table, table_page
 from stvsr.evaluation.tables import Row, to_csv
 
@@ -30,6 +31,22 @@ HEADER = (
     "Gain PSNR-Y",
 )
 PUBLISHED_HEADER = ("Published", "Difference")
+SPEED_HEADER = (
+    "Method",
+    "Parameters (M)",
+    "LR size",
+    "Precision",
+    "Device",
+    "Frames/s",
+    "Peak memory (MiB)",
+    "GFLOPs a frame",
+)
+SPEED_NOTE = (
+    f"Output frames per second in windows of {INPUT_FRAMES} input frames, one at a time: the "
+    f"median of {RUNS}, warm and synchronised. Peak memory: of tensors on a GPU, of the whole "
+    "process on a CPU. GFLOPs: counted operations of convolutions and matrix products for an "
+    "output frame, a multiply-add is two."
+)
 BASELINE = "bicubic+linear"
 NOTE = (
     "PSNR in dB; in brackets, the 95 % interval over clips. Gain: over bicubic+linear on the same "
@@ -93,7 +110,7 @@ def tables_of(scores: Iterable[SetScores]) -> list[Table]:
         if not score.partial:
             overviews.setdefault((score.protocol, score.degradation), []).append(score)
     several = [group for group in overviews.values() if len({score.set for score in group}) > 1]
-    return [*map(_overview, several), *map(_section, tables.values())]
+    return [*map(_overview, several), *map(_section, tables.values()), *_speed_tables(ordered)]
 
 
 def table_csv(scores: Iterable[SetScores]) -> str:
@@ -181,6 +198,28 @@ def _section(scores: Sequence[SetScores]) -> Table:
         rows=tuple(rows),
         scores=tuple(scores),
     )
+
+
+def _speed_tables(scores: Iterable[SetScores]) -> Iterator[Table]:
+    """The speed of the methods, if it was measured; of a network, size and device the first one."""
+    rows: dict[tuple[str, str, str, str], tuple[str, ...]] = {}
+    for score in scores:
+        for one in score.speed:
+            size = f"{one.width}x{one.height}"
+            parameters = score.model.parameters if score.model else 0
+            cells = (
+                f"{parameters / 1e6:.2f}",
+                size,
+                one.precision,
+                one.device,
+                f"{one.frames_per_second:.3g}",
+                "-" if one.peak_memory is None else f"{one.peak_memory / 2**20:,.0f}",
+                f"{one.operations / one.output_frames / 1e9:,.1f}",
+            )
+            key = (score.method, size, one.precision, one.device)
+            rows.setdefault(key, (score.method, *cells))
+    if rows:
+        yield Table("Speed", (SPEED_NOTE,), SPEED_HEADER, tuple(rows.values()))
 
 
 def _notes(score: SetScores) -> Iterator[str]:

@@ -1,14 +1,17 @@
 """The command `stvsr score`: which method, which set, which conditions."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from stvsr.artifact import Card
 from stvsr.core.device import pick_device
 from stvsr.core.errors import ParamsError
+from stvsr.core.progress import progress
 from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.evaluation.meters import FURTHER, parse_measures
 from stvsr.evaluation.methods import Method, NetworkMethod, OutputsMethod
@@ -16,6 +19,7 @@ from stvsr.evaluation.protocols import find_protocol
 from stvsr.evaluation.score import Scoring, score_set
 from stvsr.evaluation.set_scores import Part, SetScores
 from stvsr.evaluation.sets import open_set, refuse_incomplete
+from stvsr.evaluation.speed import Speed, SpeedCase, measure_speed, parse_speed
 from stvsr.models import StvsrModel
 
 logger = logging.getLogger(__name__)
@@ -37,6 +41,7 @@ class ScoreRequest:
         device: of the network.
         name: of the method in tables; "": its folder's.
         measures: further measures, separated by commas.
+        speed: sizes at which the network's speed is measured, separated by commas.
     """
 
     model: str | None
@@ -50,6 +55,7 @@ class ScoreRequest:
     device: str
     name: str
     measures: str = ""
+    speed: str = ""
 
     def method_name(self) -> str:
         """Name of the method in tables.
@@ -87,7 +93,7 @@ def run_score(request: ScoreRequest, out: Path, load: Loader) -> str:
     name = request.method_name()
     device = pick_device(request.device, "--device")
     protocol = find_protocol(request.protocol)
-    measures = parse_measures(request.measures)
+    measures, cases = parse_measures(request.measures), parse_speed(request.speed)
     opened = open_set(request.set, request.folder, request.lr, protocol.span)
     if not request.partial:
         refuse_incomplete(opened)
@@ -95,7 +101,9 @@ def run_score(request: ScoreRequest, out: Path, load: Loader) -> str:
         logger.warning("left out: %s", line)
     degradation = DegradationConfig(name=request.degradation)
     scoring = Scoring(protocol, degradation, request.lr, device, measures)
-    scores = score_set(name, _method(request, scoring, load), opened, scoring, out)
+    method = _method(request, scoring, load)
+    speed = _speed(method, cases, device)
+    scores = score_set(name, method, opened, scoring, out, speed)
     return _lines(scores, out)
 
 
@@ -105,6 +113,15 @@ def _method(request: ScoreRequest, scoring: Scoring, load: Loader) -> Method:
     model, card = load(request.model or "")
     model.to(scoring.device)
     return NetworkMethod(model, card)
+
+
+def _speed(method: Method, cases: Sequence[SpeedCase], device: torch.device) -> tuple[Speed, ...]:
+    if not cases:
+        return ()
+    if not isinstance(method, NetworkMethod):
+        raise ParamsError("--speed: frames that others made have no speed; leave it out")
+    measured = (measure_speed(method.model, device, case) for case in cases)
+    return tuple(progress(measured, len(cases), "measuring speed"))
 
 
 def _lines(scores: SetScores, out: Path) -> str:
@@ -123,6 +140,11 @@ def _lines(scores: SetScores, out: Path) -> str:
             )
         ]
         lines.append(f"  {name:<13}{', '.join([*shown, *_further(part)])}")
+    lines += [
+        f"  {one.width}x{one.height} {one.precision}: {one.frames_per_second:.3g} frames/s on "
+        f"{one.device}"
+        for one in scores.speed
+    ]
     return "\n".join([*lines, f"  {out}"]) + "\n"
 
 

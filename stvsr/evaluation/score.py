@@ -27,6 +27,7 @@ from stvsr.evaluation.protocols import Protocol, Window
 from stvsr.evaluation.scores import FrameScore, frame_scores
 from stvsr.evaluation.set_scores import SCORES_FILE, SetScores, summarise
 from stvsr.evaluation.sets import OpenSet, SetClip
+from stvsr.evaluation.speed import Speed
 from stvsr.evaluation.tables import clips_csv, frames_csv
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,14 @@ class Scoring:
         return f"read from {self.lr_folder}" if self.lr_folder else str(self.degradation)
 
 
-def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out: Path) -> SetScores:
+def score_set(
+    name: str,
+    method: Method,
+    opened: OpenSet,
+    scoring: Scoring,
+    out: Path,
+    speed: Sequence[Speed] = (),
+) -> SetScores:
     """Score a method, and the bicubic+linear baseline on the same frames.
 
     Killed at any moment, the same call resumes with the clip that was not finished and gives the
@@ -69,6 +77,7 @@ def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out:
         scoring: the conditions.
         out: folder that gets scores.json, clips.csv, frames.csv and pictures; it appears whole or
             not at all.
+        speed: what was measured of the network, for the result.
 
     Returns:
         The content of scores.json.
@@ -98,6 +107,7 @@ def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out:
         left_out=opened.left_out,
         interval=intervals.ABOUT,
         code=code_fingerprint([__name__]),
+        speed=tuple(speed),
         groups=summarise(frames, per_folder=scoring.protocol.weighs_folders),
     )
     with whole_folder(out) as partial:

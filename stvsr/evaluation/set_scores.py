@@ -21,6 +21,7 @@ from stvsr.evaluation.scores import (
     of_network,
     parts_of,
 )
+from stvsr.evaluation.speed import Speed
 
 SCORES_FILE = "scores.json"
 
@@ -94,6 +95,8 @@ class SetScores(Config):
     """How the confidence intervals were made."""
     code: str
     """Fingerprint of the code that scored."""
+    speed: tuple[Speed, ...] = ()
+    """What the network takes, at the sizes that were asked for."""
     groups: dict[str, Group]
     """Scores of "all" clips and of each motion class."""
 
