@@ -17,6 +17,8 @@ from stvsr.core.log import set_up_logging
 
 if TYPE_CHECKING:
     from stvsr.artifact import Card
+    from stvsr.evaluation.score import Recorder
+    from stvsr.evaluation.set_scores import SetScores
     from stvsr.models import StvsrModel
     from stvsr.params import Params
     from stvsr.promotion import Terms
@@ -494,7 +496,21 @@ def score(
     )
     at = out or request.default_out()
     with only_writer(at, holds="frames.csv"):
-        sys.stdout.write(run_score(request, at, open_model))
+        sys.stdout.write(run_score(request, at, open_model, _recorder(model or "")))
+
+
+def _recorder(model: str) -> "Recorder | None":
+    """Records the scores of a registered network where it is registered; None for any other."""
+    if not model.startswith("models:/"):
+        return None
+    from stvsr.evaluation.set_scores import score_metrics, score_name
+    from stvsr.tracking.registry import record_scores
+
+    def record(scores: "SetScores", folder: Path) -> None:
+        weights = scores.model.weights_sha256 if scores.model else ""
+        record_scores(model, weights, score_name(scores), score_metrics(scores), folder)
+
+    return record
 
 
 @verb("upscale")

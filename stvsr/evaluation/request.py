@@ -16,7 +16,7 @@ from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.evaluation.meters import FURTHER, parse_measures
 from stvsr.evaluation.methods import Method, NetworkMethod, OutputsMethod
 from stvsr.evaluation.protocols import find_protocol
-from stvsr.evaluation.score import Scoring, score_set
+from stvsr.evaluation.score import Recorder, Scoring, score_set
 from stvsr.evaluation.set_scores import Part, SetScores
 from stvsr.evaluation.sets import open_set, refuse_incomplete
 from stvsr.evaluation.speed import Speed, SpeedCase, measure_speed, parse_speed
@@ -82,13 +82,22 @@ Loader = Callable[[str], tuple[StvsrModel, Card]]
 """Loads the model that a request names, on the CPU in evaluation mode."""
 
 
-def run_score(request: ScoreRequest, out: Path, load: Loader) -> str:
+def run_score(
+    request: ScoreRequest, out: Path, load: Loader, record: Recorder | None = None
+) -> str:
     """Score as requested; return the lines that the command prints.
+
+    Args:
+        request: what is scored, and how.
+        out: folder of the result.
+        load: loads the model.
+        record: takes note of the result, such as in a registry.
 
     Raises:
         ParamsError: the request names something that is not there.
         SourceError: the set is not whole, or a frame cannot be read.
         CheckpointError: the model folder is missing or damaged.
+        ServiceError: the result is whole and could not be recorded; the same command tries again.
     """
     name = request.method_name()
     device = pick_device(request.device, "--device")
@@ -103,7 +112,7 @@ def run_score(request: ScoreRequest, out: Path, load: Loader) -> str:
     scoring = Scoring(protocol, degradation, request.lr, device, measures)
     method = _method(request, scoring, load)
     speed = _speed(method, cases, device)
-    scores = score_set(name, method, opened, scoring, out, speed)
+    scores = score_set(name, method, opened, scoring, out, speed=speed, record=record)
     return _lines(scores, out)
 
 

@@ -1,7 +1,7 @@
 """Score a method on a set under a protocol: clip by clip, window by window."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,9 @@ from stvsr.evaluation.speed import Speed
 from stvsr.evaluation.tables import clips_csv, frames_csv
 
 logger = logging.getLogger(__name__)
+
+Recorder = Callable[[SetScores, Path], None]
+"""Takes note of a result that is whole, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,9 @@ def score_set(
     opened: OpenSet,
     scoring: Scoring,
     out: Path,
+    *,
     speed: Sequence[Speed] = (),
+    record: Recorder | None = None,
 ) -> SetScores:
     """Score a method, and the bicubic+linear baseline on the same frames.
 
@@ -78,6 +83,7 @@ def score_set(
         out: folder that gets scores.json, clips.csv, frames.csv and pictures; it appears whole or
             not at all.
         speed: what was measured of the network, for the result.
+        record: gets the result when it is whole; until it has ended well, no clip is forgotten.
 
     Returns:
         The content of scores.json.
@@ -86,6 +92,7 @@ def score_set(
         SourceError: there is no clip, or a frame is missing, damaged or of the wrong size.
         InputError: a clip is shorter than a window of the protocol.
         ParamsError: the method does not make the frames that the protocol counts.
+        StvsrError: what `record` raises.
     """
     _refuse_clips(opened, scoring.protocol)
     method.refuse(opened.clips, scoring.protocol)
@@ -113,6 +120,8 @@ def score_set(
     with whole_folder(out) as partial:
         _write(partial, scores, frames)
         pictures.copy_to(partial)
+    if record:
+        record(scores, out)
     journal.remove()
     pictures.remove()
     return scores

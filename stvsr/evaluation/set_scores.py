@@ -1,6 +1,7 @@
 """Scores of a method on a set under a protocol: the content of a score's scores.json."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -120,6 +121,25 @@ def summarise(frames: Sequence[FrameScore], *, per_folder: bool) -> dict[str, Gr
         )
         for name, group in group_frames(frames).items()
     }
+
+
+def score_name(scores: SetScores) -> str:
+    """Name of the conditions of a score, such as "vid4_stvsr", in characters that MLflow takes."""
+    parts = [scores.set, scores.protocol]
+    parts += [] if scores.degradation == "bicubic" else [scores.degradation]
+    parts += ["partial"] if scores.partial else []
+    return "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts)
+
+
+def score_metrics(scores: SetScores) -> dict[str, float]:
+    """The means on all clips by measure, kind of frame and method, and the gain in PSNR-Y."""
+    metrics: dict[str, float] = {}
+    for kind, part in scores.groups["all"].parts.items():
+        ending = "" if kind == "all" else f"_{kind}"
+        means = {name: estimate.mean for name, estimate in part.network.items()}
+        means["gain_psnr_y"] = part.gain["psnr_y"].mean
+        metrics |= {f"{name}{ending}": mean for name, mean in means.items() if mean is not None}
+    return metrics
 
 
 def read_set_scores(folder: Path) -> SetScores:

@@ -210,7 +210,71 @@ def load_version_with_card(
         return load_artifact(Path(path))
 
 
-def _resolve_version(client: MlflowClient, uri: str) -> ModelVersion:
+def record_scores(
+    uri: str,
+    weights_sha256: str,
+    name: str,
+    metrics: Mapping[str, float],
+    folder: Path,
+    *,
+    tracking_uri: str | None = None,
+    project: Path = Path(),
+) -> None:
+    """Record the scores of a registered network on a set, on its version and in its run.
+
+    The version gets the tag `score-NAME`, the run metrics `scores/NAME/MEASURE` and the folder as
+    artifacts `scores/NAME`. The same scores are not recorded twice; other ones take their place,
+    and the run keeps the history of its metrics.
+
+    Args:
+        uri: models:/NAME@ALIAS or models:/NAME/NUMBER, from which the network was loaded.
+        weights_sha256: the network's weights; an alias may have moved since.
+        name: of set and conditions, such as "vid4_stvsr".
+        metrics: numbers by name.
+        folder: result of the score.
+        tracking_uri: as `load_version_with_card`.
+        project: as `load_version_with_card`.
+
+    Raises:
+        ServiceError: the store does not answer or refuses, or the version is gone; the same
+            command, given again, tries again.
+    """
+    client = open_client(resolve_uri(tracking_uri, project))
+    try:
+        version = _find_version(client, _parse(uri)[0], weights_sha256)
+        if version is None:
+            raise ServiceError(f"{uri}: no version has the weights {weights_sha256[:12]}… any more")
+        _record_scores(client, version, name, metrics, folder)
+    except ServiceError as error:
+        raise ServiceError(
+            f"{folder}: these scores are whole, and could not be recorded in MLflow: {error.text}",
+            remedy=error.remedy,
+            resumable=True,
+        ) from None
+
+
+def _record_scores(
+    client: MlflowClient,
+    version: ModelVersion,
+    name: str,
+    metrics: Mapping[str, float],
+    folder: Path,
+) -> None:
+    text = json.dumps(dict(metrics), sort_keys=True)
+    tag = f"score-{name}"
+    if version.tags.get(tag) == text:
+        return
+    run_id = str(version.run_id)
+    with retrying(client.tracking_uri):
+        for key, value in metrics.items():
+            client.log_metric(run_id, f"scores/{name}/{key}", value)
+        client.log_artifacts(run_id, str(folder), f"scores/{name}")
+        client.set_model_version_tag(version.name, version.version, tag, text)
+    logger.info("recorded %s on %s version %s", tag, version.name, version.version)
+
+
+def _parse(uri: str) -> tuple[str, str, str]:
+    """Name, alias and number of a version's address; one of the last two is empty."""
     parsed = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
     if parsed is None:
         raise ParamsError(
@@ -218,6 +282,11 @@ def _resolve_version(client: MlflowClient, uri: str) -> ModelVersion:
             "such as models:/stdan@champion"
         )
     name, alias, number = parsed.groups()
+    return str(name), alias or "", number or ""
+
+
+def _resolve_version(client: MlflowClient, uri: str) -> ModelVersion:
+    name, alias, number = _parse(uri)
     with retrying(client.tracking_uri):
         try:
             if alias:

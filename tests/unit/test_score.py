@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stvsr.artifact import load_artifact
 from stvsr.cli import main
-from stvsr.core.errors import InputError, ParamsError, SourceError
+from stvsr.core.errors import InputError, ParamsError, ServiceError, SourceError
 from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.evaluation.config import EvaluateConfig
 from stvsr.evaluation.evaluate import evaluate
@@ -359,6 +359,30 @@ def test_what_was_scored_before_holds_only_for_the_same_files_and_conditions(
         score(Interrupted(outputs, at="long"), benchmark, tmp_path / "out", conditions())
     with pytest.raises(KeyboardInterrupt):
         score(Interrupted(outputs, at="long"), benchmark, tmp_path / "out", conditions("zsm"))
+
+
+def test_a_result_that_could_not_be_recorded_is_whole_and_not_scored_again(
+    benchmark: Path, tmp_path: Path
+) -> None:
+    outputs, opened = write_outputs(tmp_path / "outputs", benchmark), open_set(str(benchmark))
+    recorded: list[Path] = []
+
+    def refuse(scores: SetScores, folder: Path) -> None:
+        raise ServiceError("no answer")
+
+    def record(scores: SetScores, folder: Path) -> None:
+        assert read_set_scores(folder) == scores
+        recorded.append(folder)
+
+    method, out = OutputsMethod(outputs), tmp_path / "out"
+    with pytest.raises(ServiceError):
+        score_set("method", method, opened, conditions(), out, record=refuse)
+    first = files_of(out)
+    untouched = Interrupted(outputs, at="long")
+    score_set("method", untouched, opened, conditions(), out, record=record)
+    assert recorded == [out]
+    assert files_of(out) == first
+    assert not list(tmp_path.glob(".*"))
 
 
 class Interrupted(OutputsMethod):
