@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stvsr.core.color import rgb_to_y
 from stvsr.core.errors import ParamsError
+from stvsr.video.flow import grey, optical_flow
 from stvsr.video.xpsnr import Xpsnr, has_xpsnr
 
 UInt8Image = NDArray[np.uint8]
@@ -64,7 +64,10 @@ class TofMeter:
 
     def add(self, outputs: Sequence[Tensor], truth: Tensor) -> Sequence[float | None]:
         """See `Meter`."""
-        before, self._before = self._before, [_grey(frame) for frame in (*outputs, truth)]
+        before, self._before = (
+            self._before,
+            [grey(frame.permute(1, 2, 0).numpy()) for frame in (*outputs, truth)],
+        )
         if not before:
             return [None] * len(outputs)
         *flows, wanted = map(optical_flow, before, self._before)
@@ -142,36 +145,6 @@ class Meters:
                     if value is not None and None not in values:
                         of_method[at][name] = value
         return rows
-
-
-def optical_flow(before: UInt8Image, after: UInt8Image) -> NDArray[np.float32]:
-    """Dense optical flow between two grey images, by Farneback's method.
-
-    Args:
-        before: (H, W).
-        after: of the same size.
-
-    Returns:
-        (H, W, 2): where each pixel moves, in pixels to the right and down.
-    """
-    flow = cv2.calcOpticalFlowFarneback(
-        before,
-        after,
-        np.zeros((*before.shape, 2), np.float32),
-        pyr_scale=0.5,
-        levels=3,
-        winsize=15,
-        iterations=3,
-        poly_n=5,
-        poly_sigma=1.2,
-        flags=0,
-    )
-    return np.asarray(flow, np.float32)
-
-
-def _grey(frame: Tensor) -> UInt8Image:
-    image = np.ascontiguousarray(frame.permute(1, 2, 0).numpy())
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _luma(frame: Tensor) -> UInt8Image:

@@ -12,9 +12,10 @@ from torch import Tensor
 from stvsr.cli import main
 from stvsr.core.errors import InputError, ParamsError
 from stvsr.evaluation.measures import MEASURES
-from stvsr.evaluation.meters import Meters, optical_flow, parse_measures
+from stvsr.evaluation.meters import Meters, parse_measures
 from stvsr.evaluation.set_scores import read_set_scores
 from stvsr.metrics import psnr_y
+from stvsr.video.flow import optical_flow
 from tests.support.sets import drifting_frames, write_set
 from tests.unit.test_score import write_outputs
 
