@@ -1,8 +1,9 @@
 """The tables as one self-contained HTML page, with pictures of the methods side by side."""
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -109,9 +110,16 @@ def _clip_panels(table: Table, folders: Mapping[int, Path]) -> Iterator[ClipPane
             key = pictured.clip, pictured.frame
             shown.setdefault(key, pictured)
             if pictured == shown[key]:
-                stems.setdefault(key, {})[score.method] = stem
+                of_methods = stems.setdefault(key, {})
+                of_methods[_unique(score.method, of_methods)] = stem
     for key, of_methods in stems.items():
         yield _panels_of(shown[key], of_methods)
+
+
+def _unique(method: str, taken: Collection[str]) -> str:
+    """The method's name, with a number behind it if another score has the same."""
+    names = (method if number == 1 else f"{method} ({number})" for number in count(1))
+    return next(name for name in names if name not in taken)
 
 
 def _panels_of(shown: PicturedClip, stems: Mapping[str, Path]) -> ClipPanels:

@@ -105,6 +105,13 @@ def test_crops_are_where_a_method_differs_most(project: Path, tmp_path: Path) ->
     assert (first == 255).all(axis=2).sum() == 100
 
 
+def test_two_scores_of_one_name_are_both_shown(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project / "scores/a", tmp_path / "a")
+    write_table([project / "scores/a", tmp_path / "a"], tmp_path / "t")
+    found = images((tmp_path / "t/table.html").read_text())
+    assert len(found["crop, a"]) == len(found["crop, a (2)"]) == PICTURED
+
+
 def test_the_page_loads_nothing_and_escapes_names(project: Path, tmp_path: Path) -> None:
     folder = tmp_path / "named"
     arguments = ["--set", str(project / "set"), "--out", str(folder), "--name", "<b>&"]
