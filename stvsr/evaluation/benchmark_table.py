@@ -78,7 +78,7 @@ def write_table(folders: Sequence[Path], out: Path) -> str:
     Raises:
         SourceError: there is no score, or one is damaged.
     """
-    found = list(folders) or sorted(path.parent for path in Path("scores").glob(f"*/{SCORES_FILE}"))
+    found = list(folders) or _all_scores()
     if not found:
         raise SourceError("scores: found no score; run `stvsr score` first, or name its folder")
     scores = [read_set_scores(folder) for folder in found]
@@ -89,6 +89,12 @@ def write_table(folders: Sequence[Path], out: Path) -> str:
         (partial / "table.csv").write_text(table_csv(scores), encoding="utf-8")
         (partial / "table.html").write_text(page, encoding="utf-8")
     return markdown
+
+
+def _all_scores() -> list[Path]:
+    """The folders in `scores/` that have a score, be it a link that leads to nothing."""
+    paths = sorted(Path("scores").glob("*/*"))
+    return [path.parent for path in paths if path.name == SCORES_FILE]
 
 
 def table_markdown(scores: Iterable[SetScores]) -> str:

@@ -8,13 +8,13 @@ import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from stvsr.core.clip import output_length
-from stvsr.core.config import Config, Count
+from stvsr.core.config import Config, Count, Field
 from stvsr.core.errors import ParamsError
 from stvsr.models import StvsrModel
 from stvsr.models.operations import count_operations
@@ -47,9 +47,9 @@ class Speed(Config):
     """LR frames of a window."""
     output_frames: Count = output_length(INPUT_FRAMES)
     """Frames that are made of it."""
-    seconds: float
+    seconds: Annotated[float, Field(ge=0, le=1e6)]
     """Median time of a window, warm and synchronised."""
-    frames_per_second: float
+    frames_per_second: Annotated[float, Field(ge=0, le=1e6)]
     """Output frames over that time."""
     peak_memory: Count | None
     """Bytes at most: of tensors on a GPU, of the whole process on a CPU; null where not known."""

@@ -502,8 +502,8 @@ def test_each_way_to_score_has_a_folder_of_its_own(
 
 
 def test_a_score_that_is_damaged_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"scores\.json: cannot be read.*run `stvsr score`"):
+    with pytest.raises(SourceError, match=r"scores\.json: no such file; run `stvsr score` first"):
         read_set_scores(tmp_path)
     (tmp_path / "scores.json").write_text('{"format": 1}')
-    with pytest.raises(SourceError, match="no score of this version"):
+    with pytest.raises(SourceError, match=r"scores\.json: damaged \(.*run `stvsr score` again"):
         read_set_scores(tmp_path)
