@@ -18,6 +18,8 @@ from stvsr.core.log import set_up_logging
 
 if TYPE_CHECKING:
     from stvsr.artifact import Card
+    from stvsr.evaluation.score import Recorder
+    from stvsr.evaluation.set_scores import SetScores
     from stvsr.models import StvsrModel
     from stvsr.params import Params
     from stvsr.promotion import Terms
@@ -449,7 +451,9 @@ def score(
     ] = None,
     set_: Annotated[
         str,
-        typer.Option("--set", metavar="NAME|FOLDER", help="A benchmark, or a folder of clips."),
+        typer.Option(
+            "--set", metavar="NAME|FOLDER|VIDEO", help="A benchmark, or clips as frames or videos."
+        ),
     ] = "vid4",
     protocol: Annotated[
         str, typer.Option(help="Which frames count; docs/protocols.md lists them.")
@@ -464,6 +468,13 @@ def score(
     ] = "bicubic",
     lr: Annotated[
         str, typer.Option(metavar="NAME", help="Read LR frames from this folder of the set.")
+    ] = "",
+    measures: Annotated[
+        str, typer.Option(metavar="NAME,…", help="Further measures: tof, xpsnr.")
+    ] = "",
+    speed: Annotated[
+        str,
+        typer.Option(metavar="WxH,…", help="Measure speed at these LR sizes, such as 112x64:bf16."),
     ] = "",
     partial: Annotated[
         bool, typer.Option("--partial", help="Score the whole clips of a set that is not whole.")
@@ -493,10 +504,26 @@ def score(
         partial=partial,
         device=device,
         name=name,
+        measures=measures,
+        speed=speed,
     )
     at = out or request.default_out()
     with only_writer(at, holds="frames.csv"):
-        sys.stdout.write(run_score(request, at, open_model))
+        sys.stdout.write(run_score(request, at, open_model, _recorder(model or "")))
+
+
+def _recorder(model: str) -> "Recorder | None":
+    """Records the scores of a registered network where it is registered; None for any other."""
+    if not model.startswith("models:/"):
+        return None
+    from stvsr.evaluation.set_scores import score_metrics, score_name
+    from stvsr.tracking.registry import record_scores
+
+    def record(scores: "SetScores", folder: Path) -> None:
+        weights = scores.model.weights_sha256 if scores.model else ""
+        record_scores(model, weights, score_name(scores), score_metrics(scores), folder)
+
+    return record
 
 
 @verb("upscale")
@@ -600,7 +627,7 @@ def table(
     ] = None,
     out: Out = Path("tables"),
 ) -> None:
-    """Write a table of scores, as Markdown and CSV, beside the published figures."""
+    """Write scores beside the published figures: Markdown, CSV, and HTML with pictures."""
     from stvsr.evaluation.benchmark_table import write_table
 
     with only_writer(out, holds="table.csv"):

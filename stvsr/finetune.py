@@ -30,7 +30,8 @@ from stvsr.data.sources.source import SAMPLE_SIZE, SMALLEST_SIDE, make_source
 from stvsr.data.sources.videos import SUFFIXES, list_videos, shown_size
 from stvsr.evaluation.comparison import Conditions
 from stvsr.evaluation.evaluate import evaluate
-from stvsr.evaluation.report import GAIN_SHOWN, write_report
+from stvsr.evaluation.page import GAIN_SHOWN
+from stvsr.evaluation.report import write_report
 from stvsr.evaluation.scores import Comparison, GroupScores, Quality, Scores, read_scores
 from stvsr.launch.start import Start, open_start
 from stvsr.launch.train import train

@@ -28,10 +28,10 @@ from mlflow.types import Schema, TensorSpec
 
 from stvsr.artifact import CARD_FILE, WEIGHTS_FILE, Card, load_artifact
 from stvsr.core.config import Config, Numbers, Tree
-from stvsr.core.errors import SourceError
+from stvsr.core.errors import ServiceError, SourceError
 from stvsr.core.files import whole_folder
 from stvsr.tracking.config import CHALLENGER, RegisterConfig, TrackingConfig
-from stvsr.tracking.load import is_there
+from stvsr.tracking.load import is_there, parse_uri
 from stvsr.tracking.mlflow_tracker import WEIGHTS_TAG, log_data, origin_tags
 from stvsr.tracking.model_card import Metrics, describe, lineage_tags
 from stvsr.tracking.store import (
@@ -158,6 +158,69 @@ def read_registration(folder: Path) -> Registration:
         return Registration.read(path, SourceError, "run `stvsr register` again")
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file; run `stvsr register` first") from None
+
+
+def record_scores(
+    uri: str,
+    weights_sha256: str,
+    name: str,
+    metrics: Mapping[str, float],
+    folder: Path,
+    *,
+    tracking_uri: str | None = None,
+    project: Path = Path(),
+) -> None:
+    """Record the scores of a registered network on a set, on its version and in its run.
+
+    The version gets the tag `score-NAME`, the run metrics `scores/NAME/MEASURE` and the folder as
+    artifacts `scores/NAME`. The same scores are not recorded twice; other ones take their place,
+    and the run keeps the history of its metrics.
+
+    Args:
+        uri: models:/NAME@ALIAS or models:/NAME/NUMBER, from which the network was loaded.
+        weights_sha256: the network's weights; an alias may have moved since.
+        name: of set and conditions, such as "vid4_stvsr".
+        metrics: numbers by name.
+        folder: result of the score.
+        tracking_uri: as `load_version_with_card`.
+        project: as `load_version_with_card`.
+
+    Raises:
+        ServiceError: the store does not answer or refuses, or the version is gone; the same
+            command, given again, tries again.
+    """
+    client = open_client(resolve_uri(tracking_uri, project))
+    try:
+        version = _find_version(client, parse_uri(uri)[0], weights_sha256)
+        if version is None:
+            raise ServiceError(f"{uri}: no version has the weights {weights_sha256[:12]}… any more")
+        _record_scores(client, version, name, metrics, folder)
+    except ServiceError as error:
+        raise ServiceError(
+            f"{folder}: these scores are whole, and could not be recorded in MLflow: {error.text}",
+            remedy=error.remedy,
+            resumable=True,
+        ) from None
+
+
+def _record_scores(
+    client: MlflowClient,
+    version: ModelVersion,
+    name: str,
+    metrics: Mapping[str, float],
+    folder: Path,
+) -> None:
+    text = json.dumps(dict(metrics), sort_keys=True)
+    tag = f"score-{name}"
+    if version.tags.get(tag) == text:
+        return
+    run_id = str(version.run_id)
+    with retrying(client.tracking_uri):
+        for key, value in metrics.items():
+            client.log_metric(run_id, f"scores/{name}/{key}", value)
+        client.log_artifacts(run_id, str(folder), f"scores/{name}")
+        client.set_model_version_tag(version.name, version.version, tag, text)
+    logger.info("recorded %s on %s version %s", tag, version.name, version.version)
 
 
 def _version_of(

@@ -100,6 +100,22 @@ def test_a_registered_network_is_scored_by_its_alias(
     assert scores.model is not None
     assert scores.model.weights_sha256 == load_artifact(project / "model1")[1].weights_sha256
 
+    client = open_client(resolve_uri(None, project))
+    version = client.get_model_version_by_alias("scored", "challenger")
+    recorded = json.loads(version.tags["score-folder-set_stvsr"])
+    part = scores.groups["all"].parts["all"]
+    assert recorded["psnr_y"] == part.network["psnr_y"].mean
+    assert recorded["gain_psnr_y"] == part.gain["psnr_y"].mean
+    assert {"psnr_y_input", "ssim_rgb_interpolated"} < recorded.keys()
+    run_id, key = str(version.run_id), "scores/folder-set_stvsr/psnr_y"
+    assert client.get_run(run_id).data.metrics[key] == recorded["psnr_y"]
+    assert main(arguments) == 0
+    assert len(client.get_metric_history(run_id, key)) == 1
+    artifacts = client.list_artifacts(run_id, "scores/folder-set_stvsr")
+    assert {Path(file.path).name for file in artifacts} == {
+        *("scores.json", "clips.csv", "frames.csv", "pictures"),
+    }
+
 
 def test_the_load_line_loads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registered = put(project, "model1", "by-line")

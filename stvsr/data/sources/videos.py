@@ -115,9 +115,9 @@ def list_videos(source: Path, named: str = "") -> list[Path]:
     """
     if not source.is_dir():
         return [source]
-    files = [path for path in visible(source) if not path.is_dir()]
-    videos = [path for path in files if path.suffix.lower() in SUFFIXES]
+    videos = videos_in(source)
     if not videos:
+        files = [path for path in visible(source) if not path.is_dir()]
         kinds = Counter(path.suffix.lower() or "no suffix" for path in files).most_common(4)
         found = ", ".join(f"{count} {suffix}" for suffix, count in kinds) or "nothing"
         raise SourceError(
@@ -125,3 +125,9 @@ def list_videos(source: Path, named: str = "") -> list[Path]:
             f"allowed are files with the suffixes {', '.join(sorted(SUFFIXES))}"
         )
     return videos
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """The videos of a folder, to any depth, in the order of their names; perhaps none."""
+    files = [path for path in visible(folder) if not path.is_dir()]
+    return [path for path in files if path.suffix.lower() in SUFFIXES]
