@@ -12,6 +12,7 @@ from stvsr.models.layers.parts import by_bands, by_parts
 from stvsr.models.layers.pcd import LRELU_SLOPE, conv3x3, zero_conv3x3
 from stvsr.models.layers.swin import DROP_PATH
 from stvsr.models.layers.upsampling import DoubleSize, keep_scale, make_pictures
+from stvsr.models.rstt.blocks import DecoderBlock
 from stvsr.models.rstt.config import STAGES, RsttConfig
 from stvsr.models.rstt.stage import FRAMES, QUERIES, DecoderStage, EncoderStage
 
@@ -56,11 +57,24 @@ class Rstt(StvsrModel):
         self.downsample[-1].requires_grad_(False)  # published, and used by nothing
         self.apply(_initialise)
         if config.global_skip:
-            keep_scale(self.conv_first, FIRST_SLOPE)
-            keep_scale(self.downsample)
-            keep_scale(self.upsample)
-            for layer in (self.upsample1, self.upsample2, self.conv_hr):
-                keep_scale(layer, LRELU_SLOPE)
+            self._keep_scale()
+
+    def _keep_scale(self) -> None:
+        """Start all but the last convolution so that details reach it, which starts at zero.
+
+        The decoder's maps come from 1/8 of the size: what is finer is in the dictionary alone, so
+        each query first looks at its own pixel there.
+        """
+        keep_scale(self.conv_first, FIRST_SLOPE)
+        keep_scale(self.downsample)
+        keep_scale(self.upsample)
+        for layer in (self.upsample1, self.upsample2, self.conv_hr):
+            keep_scale(layer, LRELU_SLOPE)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+            if isinstance(module, DecoderBlock):
+                module.attn2.look_at_own_pixel()
 
     def super_resolve(self, lr_clip: Tensor) -> Tensor:
         """(B, N, 3, H, W) -> (B, 2N-1, 3, 4H, 4W), in windows of 4 frames."""
