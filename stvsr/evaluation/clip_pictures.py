@@ -17,9 +17,10 @@ from torch import Tensor
 from stvsr.core.config import Config, Count
 from stvsr.core.errors import SourceError
 from stvsr.core.files import write_bytes_whole, write_text_whole
+from stvsr.core.image import UInt8Image
 from stvsr.data.clips.frames import FrameError, read_frame_file
 from stvsr.data.clips.layout import spread
-from stvsr.data.clips.png import UInt8Image, decode, read_size
+from stvsr.data.clips.png import decode, read_size
 from stvsr.evaluation.pictures import busiest_crop
 from stvsr.evaluation.protocols import Protocol, Window
 from stvsr.evaluation.sets import SetClip

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stvsr.core.color import rgb_to_y
 from stvsr.core.errors import ParamsError
+from stvsr.core.image import UInt8Image
 from stvsr.video.flow import grey, optical_flow
 from stvsr.video.xpsnr import Xpsnr, has_xpsnr
-
-UInt8Image = NDArray[np.uint8]
 
 
 class Meter(Protocol):

@@ -14,8 +14,8 @@ from stvsr.core.clip import SCALE
 from stvsr.core.errors import InputError, SourceError
 from stvsr.core.files import whole_folder
 from stvsr.core.fingerprint import code_fingerprint
+from stvsr.core.image import UInt8Image
 from stvsr.core.progress import progress
-from stvsr.core.resize import UInt8Image
 from stvsr.data.shards.degrade import DegradationConfig, degrade
 from stvsr.evaluation import intervals
 from stvsr.evaluation.clip_pictures import ClipPictures, Pictures

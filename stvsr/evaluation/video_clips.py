@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from stvsr.core.clip import SCALE
 from stvsr.core.errors import SourceError
-from stvsr.data.clips.png import UInt8Image
+from stvsr.core.image import UInt8Image
 from stvsr.data.sources.cutting import SegmentedVideo, faults_of, find_segments
 from stvsr.data.sources.videos import VideoFile, list_videos
 from stvsr.video.reader import DAMAGED, VideoError, shown_name

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-UInt8Image = NDArray[np.uint8]
+from stvsr.core.image import UInt8Image
 
 
 def grey(image: UInt8Image) -> UInt8Image:

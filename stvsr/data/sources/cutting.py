@@ -19,13 +19,13 @@ from typing import Literal, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from stvsr.core.clip import SEPTUPLET
 from stvsr.core.errors import SourceError
 from stvsr.core.escape import csv_cell
 from stvsr.core.files import is_side_file, write_text_whole
+from stvsr.core.image import UInt8Image
 from stvsr.core.progress import progress
 from stvsr.core.workers import available_cores
 from stvsr.data.clips.layout import (
@@ -52,8 +52,6 @@ from stvsr.video.segments import (
     Segment,
     segments,
 )
-
-UInt8Image = NDArray[np.uint8]
 
 logger = logging.getLogger(__name__)
 

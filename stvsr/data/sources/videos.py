@@ -4,18 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stvsr.core.errors import SourceError
+from stvsr.core.image import UInt8Image
 from stvsr.data.clips.layout import LeftOut, SourceRecord
 from stvsr.data.sources.cutting import CutConfig, cut_into_clips, seconds, visible
 from stvsr.data.sources.scenes import THUMBNAIL
 from stvsr.video.color import thumbnail
 from stvsr.video.reader import Scan, VideoError, VideoReader, shown_name
 from stvsr.video.segments import ScannedFrame
-
-UInt8Image = NDArray[np.uint8]
 
 SUFFIXES = {
     *(".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264"),

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-UInt8Image = tuple[Tensor, Tensor, Tensor]
+FeaturePyramid = tuple[Tensor, Tensor, Tensor]
 """Three levels of feature maps: at full, half and quarter resolution."""
 
 
