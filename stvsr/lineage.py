@@ -18,7 +18,7 @@ from stvsr.core.terminal import output
 from stvsr.data.shards.format import Lineage
 from stvsr.tracking.load import parse_uri
 from stvsr.tracking.mlflow_tracker import WEIGHTS_TAG
-from stvsr.tracking.versions import RegisteredModel, VersionFacts
+from stvsr.tracking.versions import FACTS_PREFIX, RegisteredModel, VersionFacts
 
 SHARDS = Path("data/shards/train")
 """The training shards of a project."""
@@ -96,7 +96,7 @@ def _origin(version: VersionFacts, tags: Mapping[str, str]) -> Iterator[tuple[st
     yield "degradation", tags.get("degradation", "not recorded")
     yield "data version", tags.get("data_version") or "not recorded (DVC's hash of the shards)"
     for key, text in sorted(version.tags.items()):
-        if key.startswith("facts-"):
+        if key.startswith(FACTS_PREFIX):
             yield key, f"registered again with {text}"
 
 

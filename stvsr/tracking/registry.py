@@ -42,14 +42,15 @@ from stvsr.tracking.store import (
     resolve_uri,
     retrying,
 )
-from stvsr.tracking.versions import RegisteredModel
+from stvsr.tracking.versions import FACTS_PREFIX, RegisteredModel
 
 logger = logging.getLogger(__name__)
 
 REGISTRATION_FILE = "version.json"
 
 EVALUATION_TAG = "evaluation"
-"""Tag of a version with the digest of the evaluation that its scores are from."""
+"""Tag of a version with the digest of the evaluation that its scores are from; with a dash and a
+digest behind it, the scores of another evaluation of the same weights."""
 
 PROTOCOL = "all frames"
 """Protocol of an evaluation's scores: every frame of every test clip counts."""
@@ -237,9 +238,10 @@ def _version_of(
         run_id = _run_of(model, experiment, card)
         source = _upload(client, run_id, model_folder)
         tags = {key: value for key, value in facts.items() if value}
-        with model.only_change():
+        with model.only_change() as refuse_if_lost:
             version = _find_version(client, model.name, card.weights_sha256)
             if version is None:
+                refuse_if_lost()
                 return _create_version(client, model.name, run_id, source, tags)
     _record_other_facts(client, model.name, version, facts)
     return version
@@ -319,7 +321,7 @@ def _record_other_facts(
     if not other:
         return
     text = json.dumps(other, sort_keys=True)
-    tag = f"facts-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    tag = f"{FACTS_PREFIX}{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     with retrying(client.tracking_uri):
         client.set_model_version_tag(name, version.version, tag, text)
     logger.info(

@@ -107,13 +107,14 @@ def remove_version(
         False if it stays.
     """
     client = model.client
-    with model.only_change(), retrying(client.tracking_uri):
+    with model.only_change() as refuse_if_lost, retrying(client.tracking_uri):
         versions = {version.number: version for version in model.versions()}
         if number not in versions:
             return True
         if is_kept(list(versions.values())):
             return False
         run_id, folder = versions[number].run_id, _files_of(client, versions[number])
+        refuse_if_lost()
         if folder:
             client.set_tag(run_id, f"{REMOVED_FILES}{folder}", number)
         client.delete_model_version(model.name, number)

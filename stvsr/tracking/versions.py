@@ -8,10 +8,11 @@ for every store and from every machine.
 import difflib
 import logging
 import os
+import random
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,6 +38,9 @@ QUIET_SECONDS = 5.0
 
 WAIT_SECONDS = 600.0
 """Time to wait for the changes of others."""
+
+FACTS_PREFIX = "facts-"
+"""Begin of the tags of a version with the facts of another run that ended in the same weights."""
 
 RECORD_PREFIX = "decision-"
 """Begin of the tags with the records of decisions; the rest sorts by time."""
@@ -148,9 +152,10 @@ class RegisteredModel:
         Returns:
             False if the alias points elsewhere, so that the caller has to look again.
         """
-        with self.only_change(), retrying(self.client.tracking_uri):
+        with self.only_change() as refuse_if_lost, retrying(self.client.tracking_uri):
             if self.find(alias) != before:
                 return False
+            refuse_if_lost()
             key = f"{RECORD_PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
             for number in about:
                 self.client.set_model_version_tag(self.name, number, key, record)
@@ -159,16 +164,30 @@ class RegisteredModel:
             return self.find(alias) == after
 
     @contextmanager
-    def only_change(self) -> Iterator[None]:
+    def only_change(self) -> Iterator[Callable[[], None]]:
         """Hold the lock for changing this model, in its store.
+
+        A lock whose holder is silent for `STALE_SECONDS` is taken over, also from one that was
+        only slow. So whoever holds it calls what this yields before each change.
+
+        Yields:
+            A check that raises BusyError once another command has taken the lock over.
 
         Raises:
             BusyError: others held it for `WAIT_SECONDS`.
         """
         lock, token = f"{self.name}{LOCK_SUFFIX}", uuid.uuid4().hex
         self._take(lock, token)
+
+        def refuse_if_lost() -> None:
+            if self._tags(lock).get("token") != token:
+                raise BusyError(
+                    f"{self.name}: another command has taken over the lock of this one",
+                    remedy="run this again",
+                )
+
         try:
-            yield
+            yield refuse_if_lost
         finally:
             if self._tags(lock).get("token") == token:
                 self._remove(lock)
@@ -185,8 +204,10 @@ class RegisteredModel:
             if tags.get("token", "") != seen:
                 seen, since = tags.get("token", ""), now
             elif tags and now - since > STALE_SECONDS:
-                logger.warning("%s: removing the lock that %s left", self.name, holder)
-                self._remove(lock)
+                time.sleep(random.random())  # so that of several that wait one removes it
+                if self._tags(lock).get("token", "") == seen:
+                    logger.warning("%s: removing the lock that %s left", self.name, holder)
+                    self._remove(lock)
             if now > end:
                 raise BusyError(
                     f"{self.name}: {holder} is changing this model at "
