@@ -122,7 +122,7 @@ def tune(
 def _wanted_search(
     params: Params, shards: Address, runs: Path, data_version: str
 ) -> tuple[RunFolder, Start | None]:
-    """The search of these parameters, this data and this code, and its start; nothing is written."""
+    """The search of these parameters, data and code, and its start; nothing is written."""
     lineage = checked_lineage(shards, params.loader)
     start = find_start(params)
     code = present_code(params.model.name)
