@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from stvsr.models import MODEL_NAMES
 from tests.support.dvc import (
     PARAMS,
     PROGRAMS,
@@ -26,6 +27,7 @@ from tests.support.dvc import (
     lock_is_free,
     make_project,
 )
+from tests.support.movies import Movie, frame_times, picture
 from tests.support.ports import held_port
 from tests.support.waiting import wait_until
 
@@ -87,6 +89,10 @@ class Line:
     def deployment(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self._get(f"deployments/name/{name}").json()
         return found
+
+    def resume(self, flow_run: str, answer: dict[str, Any]) -> None:
+        """Answer what a paused run asks for."""
+        self._post(f"flow_runs/{flow_run}/resume", {"run_input": answer})
 
     def log(self, flow_run: str) -> list[str]:
         found = self._post("logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run]}}})
@@ -247,6 +253,37 @@ def test_prepare_data_makes_the_shards_and_shows_their_versions(line: Line) -> N
     assert state["type"] == "COMPLETED", state["message"]
     assert (line.project / "shards" / "train" / "000000.tar").exists()
     assert re.search(r'"shard@test", "md5": "[0-9a-f]{32}.dir"', line.artifact("data-versions"))
+
+
+def test_a_video_is_upscaled_by_a_run(line: Line) -> None:
+    Movie(frames=[picture(number) for number in range(3)]).write(line.project / "in.mp4")
+    state = line.run("upscale/local", "video=in.mp4", "out=out.mkv")
+    assert state["type"] == "COMPLETED", state["message"]
+    assert len(frame_times(line.project / "out.mkv")) == 5
+
+
+def test_a_verb_that_refuses_fails_the_run_with_its_own_words(line: Line) -> None:
+    state = line.run("tune/local", "trials=1")
+    assert state["type"] == "FAILED"
+    assert re.match(r"data/shards/train: .*; .*", state["message"])
+    assert "\n" not in state["message"]
+
+
+def test_a_promotion_waits_for_a_person_and_changes_nothing_without_approval(line: Line) -> None:
+    run = line.submit("promote/local", "ask=true")
+    wait_until("the pause", lambda: line.state(run)["type"] == "PAUSED")
+    line.resume(run, {"approve": False, "reason": "not today"})
+    wait_until("the run's end", lambda: line.state(run)["type"] == "COMPLETED")
+    assert line.state(run)["message"] == "stdan @challenger: not approved; nothing was changed"
+    assert not (line.project / "mlflow.db").exists()
+
+
+def test_every_model_can_be_trained_by_the_flow_and_the_nightly_run_is_off(line: Line) -> None:
+    parameters = line.deployment("train/local")["parameter_openapi_schema"]["properties"]
+    names = [name for choice in parameters["model"]["anyOf"] for name in choice.get("enum", ())]
+    assert sorted(names) == sorted(MODEL_NAMES)
+    (nightly,) = line.deployment("train-stdan/nightly")["schedules"]
+    assert not nightly["active"]
 
 
 def test_a_killed_flow_leaves_no_writer_and_a_second_one_waits_its_turn(line: Line) -> None:
