@@ -174,7 +174,7 @@ def _data_hash(lineage: Path) -> str:
 
 
 def _git(project: Path, *arguments: str) -> str | None:
-    """What git printed; None where it failed or is not installed."""
+    """The output of git; None where it failed or is not installed."""
     command = ["git", "-C", str(project), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

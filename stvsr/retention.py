@@ -39,7 +39,7 @@ SET_ASIDE = ".removed"
 
 @dataclass(frozen=True)
 class Retention:
-    """What stays, and what goes although it is new.
+    """The limits of retention, and what goes although it is new.
 
     Attributes:
         versions: newest versions of the model that stay.
@@ -147,7 +147,7 @@ def _plan(
     versions: Sequence[VersionFacts],
     folder: Path,
 ) -> list[Thing]:
-    """What goes: versions before the runs that hold their files, the oldest first."""
+    """The removals: versions before the runs that hold their files, the oldest first."""
     client = model.client
     ours = [version for version in versions if version.name == model.name]
     surplus = () if keep.whole else ours[keep.versions :]

@@ -19,7 +19,7 @@ LONGEST_WAIT_S = 7 * 24 * 3600
 
 
 class Approval(RunInput):
-    """What the page of a paused run asks for."""
+    """The form on the page of a paused run."""
 
     approve: bool
     """Promote the version."""

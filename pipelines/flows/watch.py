@@ -22,7 +22,7 @@ ATTEMPTS = 720
 """Attempts: an hour, so that a server that was killed too can be started again."""
 
 _ENDED = "ended"
-"""What the flow's process writes at a normal end."""
+"""The message of the flow's process at a normal end."""
 
 
 @contextmanager

@@ -42,7 +42,7 @@ METHODS = ("truth", "bicubic_linear", "method")
 
 
 class PicturedClip(Config):
-    """What the pictures of a clip show: the content of NN.json."""
+    """Description of a clip's pictures: the content of NN.json."""
 
     clip: str
     """Name of the clip."""

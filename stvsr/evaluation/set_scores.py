@@ -105,7 +105,7 @@ class SetScores(Config):
     code: Line
     """Fingerprint of the code that scored."""
     speed: tuple[Speed, ...] = ()
-    """What the network takes, at the sizes that were asked for."""
+    """Time and memory of the network, at the sizes that were asked for."""
     groups: dict[str, Group]
     """Scores of "all" clips and of each motion class."""
 

@@ -33,7 +33,7 @@ _CASE = re.compile(r"(\d{1,5})x(\d{1,5})(?::(float32|bf16))?")
 
 
 class Speed(Config):
-    """What a network takes on windows of one size and precision."""
+    """Time and memory of a network on windows of one size and precision."""
 
     width: Count
     """Of the LR frames, in pixels."""

@@ -70,7 +70,7 @@ class SegmentFrames:
 
 
 class VideoClips(NamedTuple):
-    """What a set of videos has.
+    """The contents of a set of videos.
 
     Attributes:
         clips: by name, such as "a.mp4/0001".

@@ -81,12 +81,12 @@ class TrainConfig(Config):
     """Steps after which the learning rate is multiplied by `decay_factor`, in place of the cosine;
     0: the cosine."""
     decay_factor: float = Field(default=0.25, gt=0, lt=1)
-    """What the learning rate is multiplied by every `decay_every` steps."""
+    """Factor of the learning rate after every `decay_every` steps."""
     cosines: tuple[tuple[int, int], ...] = Field(default=(), max_length=100)
     """First step and length of each cosine, where they are not those of `restart_every`; the next
     one cuts a longer one off."""
     restart_factor: float = Field(default=1.0, gt=0, le=1)
-    """What `learning_rate` is multiplied by in all cosines but the first."""
+    """Factor of `learning_rate` in all cosines but the first."""
     warmup_steps: int = Field(default=10, ge=0, le=LONGEST)
     """Steps over which the learning rate rises linearly at first; 0: none."""
     beta1: float = Field(default=0.9, ge=0, lt=1)

@@ -19,7 +19,7 @@ from stvsr.models.rstt.windows import PLACES, WINDOW, Windows, by_windows, wrap_
 from stvsr.ops import cross_window_attention, window_attention
 
 OWN_PIXEL = 4.0
-"""What `look_at_own_pixel` adds to the bias: nearly half of the weight of 64 tokens."""
+"""Addend of `look_at_own_pixel` to the bias: nearly half of the weight of 64 tokens."""
 
 Biases = dict[tuple[bool, bool], Tensor]
 """What is added to the logits (heads, L_q, L_k) of each kind of windows, by what it wraps."""

@@ -50,7 +50,7 @@ class Windows:
     kinds: tuple[Kind, ...]
 
     def tokens_inside(self, frames: int) -> Tensor | None:
-        """Whether a token is one of the picture, (n, L, 1); None where all are."""
+        """True for each token that is one of the picture, (n, L, 1); None where all are."""
         if self.inside is None:
             return None
         return self.inside.repeat_interleave(frames, 1)[..., None]
