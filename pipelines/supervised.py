@@ -7,7 +7,9 @@ lock: nothing continues to write unseen.
 """
 
 import contextlib
+import fcntl
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -28,6 +30,8 @@ from stvsr.core.files import only_writer
 from stvsr.core.log import set_up_logging
 from stvsr.core.yaml import Value
 from stvsr.tracking.config import NO_PROMOTION
+
+logger = logging.getLogger(__name__)
 
 SAVE_S = 60.0
 """Seconds that a stage gets to save and leave when its run is cancelled or its caller is gone."""
@@ -148,6 +152,7 @@ def _supervise(order: Order, let_go: threading.Event) -> int:
         environment[NO_PROMOTION] = "a run with parameters of its own, which promotes nothing"
     settle_without_git(project)
     with _only_run(project), overridden(project, order.overrides, environment):
+        _drop_torn_rwlock(project / ".dvc" / "tmp")
         return run_supervised(order.command, project, environment, let_go, order.save_s)
 
 
@@ -160,6 +165,24 @@ def _only_run(project: Path) -> Iterator[None]:
         except BusyError as busy:
             raise ServiceError(f"another run is at work here: {busy}") from None
         yield
+
+
+def _drop_torn_rwlock(folder: Path) -> None:
+    """Delete DVC's list of readers and writers if a dvc was killed while it wrote it.
+
+    DVC would refuse to run until somebody deletes it by hand. One that is whole stays: DVC drops
+    the entries of dead processes itself.
+    """
+    rwlock = folder / "rwlock"
+    with (folder / "rwlock.lock").open("a+") as guard:  # DVC holds it while it writes the list
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            json.loads(rwlock.read_bytes())
+        except (BlockingIOError, FileNotFoundError):
+            return
+        except ValueError:
+            rwlock.unlink()
+            logger.info("%s: deleted: a dvc was killed while it wrote it", rwlock)
 
 
 if __name__ == "__main__":
