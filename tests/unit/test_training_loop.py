@@ -51,10 +51,15 @@ def config(**changes):
     return TINY.model_copy(update=changes)
 
 
+def backward(trainer):
+    batch = batch_at(0)
+    return trainer._backward(batch.lr_clip, batch.hr_clip)
+
+
 def first_gradient(folder, **changes):
     trainer = make_trainer(folder, config(**changes))
     trainer._model.eval()
-    trainer._backward(batch_at(0))
+    backward(trainer)
     return {name: value.grad.clone() for name, value in trainer._model.named_parameters()}  # type: ignore[union-attr]
 
 
@@ -146,7 +151,7 @@ def test_a_mean_over_parts_is_the_mean_over_the_batch(tmp_path):
     for parts in (1, 2, 4):
         trainer = make_trainer(tmp_path / str(parts), config(accumulation=parts), model=model)
         trainer._gradients.zero()
-        losses.append((trainer._backward(batch_at(0)), trainer._gradients._vector.clone()))
+        losses.append((backward(trainer), trainer._gradients._vector.clone()))
     for loss, gradient in losses[1:]:
         torch.testing.assert_close(loss, losses[0][0])
         torch.testing.assert_close(gradient, losses[0][1])
@@ -161,7 +166,7 @@ def test_the_randomness_of_a_step_is_its_own_on_each_rank():
 def test_gradients_are_cut_to_the_limit(tmp_path):
     trainer = make_trainer(tmp_path / "run")
     gradients = trainer._gradients
-    trainer._backward(batch_at(0))
+    backward(trainer)
     nothing = torch.zeros(())
     norm = gradients.sum_over_ranks(nothing, nothing, False).norm
     gradients.cut(norm, 0.0)
@@ -455,6 +460,11 @@ def test_a_batch_that_does_not_split_over_the_ranks_is_refused_before_anything_e
     trainer = make_trainer(tmp_path / "run", world=World(1, 3))
     with pytest.raises(TrainingError, match=r"train\.batch_size: batch_size 4 does not split"):
         trainer.run()
+
+
+def test_a_cuda_graph_on_a_cpu_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match="cuda_graph: this process trains on device 'cpu'"):
+        summary_of(tmp_path, config(cuda_graph=True))
 
 
 def test_several_ranks_without_torch_distributed_are_refused(tmp_path):
