@@ -107,8 +107,8 @@ class TrainConfig(Config):
     compile: bool = False
     """Compile the network with torch.compile first (needs a C++ compiler on a CPU)."""
     cuda_graph: bool = False
-    """Record the first step as a CUDA graph and replay it: a small network's step then no longer
-    waits for the launches of its kernels. Needs an NVIDIA GPU, and more of its memory."""
+    """On an NVIDIA GPU, record the first step as a CUDA graph and replay it: a small network's step
+    then no longer waits for the launches of its kernels. On a CPU it has no effect."""
     workers: int = Field(default=1, ge=1, le=4096)
     """Processes that train together, one per GPU; they share `batch_size`."""
     min_workers: int | None = Field(default=None, ge=1, le=4096)

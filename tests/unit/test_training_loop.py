@@ -462,9 +462,10 @@ def test_a_batch_that_does_not_split_over_the_ranks_is_refused_before_anything_e
         trainer.run()
 
 
-def test_a_cuda_graph_on_a_cpu_is_refused(tmp_path):
-    with pytest.raises(TrainingError, match="cuda_graph: this process trains on device 'cpu'"):
-        summary_of(tmp_path, config(cuda_graph=True))
+def test_a_cuda_graph_is_for_gpus_and_changes_nothing_on_a_cpu(tmp_path):
+    summary_of(tmp_path / "plain", config(steps=5))
+    summary_of(tmp_path / "asked", config(steps=5, cuda_graph=True))
+    assert end_of(tmp_path / "asked") == end_of(tmp_path / "plain")
 
 
 def test_several_ranks_without_torch_distributed_are_refused(tmp_path):
