@@ -24,10 +24,10 @@ run: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@$(BIN)/stvsr summary
 
-# Unit tests share the cores; tests that start clusters and servers run alone. One thread per process.
+# Two processes of one thread each share the cores. Tests of one file share clusters and servers, so they stay in one process.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/model tests/malformed
-	$(BIN)/python -m pytest tests/integration
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/integration
 
 test-fast: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not multinode' tests

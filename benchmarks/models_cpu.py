@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from benchmarks.harness import head, peak_mib, resident_mib, run_child, timed
 from stvsr.models import StdanConfig, build_model
 from stvsr.models.layers.naming import published_name
+from stvsr.models.operations import count_operations
 from stvsr.models.stdan.state_dict import RULES
 from tests.support.straightforward import StraightforwardStdan
 
@@ -157,46 +157,10 @@ def matmul_rate(threads: int) -> float:
 
 
 def operations(case: str) -> float:
-    """Operations of convolutions and matrix products that the function needs, as we order it.
-
-    Counted on the forward pass; a training step needs them three times. What our operators do
-    inside counts by formula; bilinear sampling, softmaxes and all else elementwise count as none.
-    """
-    # here, since they take 70 MiB that no measured process needs
-    from torch._subclasses import FakeTensorMode
-    from torch.utils.flop_counter import FlopCounterMode
-
+    """Operations that the function needs, as we order it; a training step: three times those."""
     B, N, H, W, trains = (CASES | LARGE)[case]
-    formulas: dict[Any, Any] = {
-        torch.ops.stvsr.deform_conv2d: deform_conv_operations,
-        torch.ops.stvsr.window_attention: window_attention_operations,
-        torch.ops.stvsr.deformable_attention: deformable_attention_operations,
-    }
-    counter = FlopCounterMode(display=False, custom_mapping=formulas)
-    # without numbers; with gradients, that nothing is done twice, as it is in bands
     model = build_model(StdanConfig()).eval()
-    with FakeTensorMode(allow_non_fake_inputs=True), counter:
-        model.super_resolve(torch.rand(1, N, 3, H + -H % 8, W + -W % 8))
-    return B * counter.get_total_flops() * (3 if trains else 1)
-
-
-def deform_conv_operations(
-    image: Any, offset: Any, modulation: Any, weight: Any, *_: Any, **__: Any
-) -> int:
-    B, _C, H, W = image
-    return int(2 * B * H * W * weight[0] * weight[1] * weight[2] * weight[3])
-
-
-def window_attention_operations(qkv: Any, *_: Any, **__: Any) -> int:
-    windows, pixels, channels = qkv
-    return int(2 * 2 * windows * pixels * pixels * channels // 3)
-
-
-def deformable_attention_operations(
-    query: Any, key: Any, value: Any, offset: Any, modulation: Any, kept: int, **__: Any
-) -> int:
-    B, N, E, H, W = key
-    return int(2 * B * N * E * H * W * (offset[3] + kept))
+    return B * count_operations(model, (N, H, W)) * (3 if trains else 1)
 
 
 def maps_mib(case: str) -> float:

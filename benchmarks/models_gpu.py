@@ -2,11 +2,12 @@
 
     python -m benchmarks.models_gpu > benchmarks/results/models_gpu.md
 
-A training step of STDAN: ours (float32, bf16, with and without torch.compile) and the
-straightforward float32 version, which takes one clip at a time. Each kernel's bytes and operations
-over its time, against a measured copy and a measured matrix product. Frames that the networks
-upscale in a second. A row that fails says so, and the others follow; the compiled ones come last,
-since a compilation takes minutes. `--device cpu` runs the same code on a tiny scale, to try it:
+A training step of STDAN: ours (float32, bf16; its kernels started one by one, as a CUDA graph, or
+by torch.compile) and the straightforward float32 version, which takes one clip at a time. The
+kernels that take most of a step. Each kernel's bytes and operations over its time, against a
+measured copy and a measured matrix product. Frames that the networks upscale in a second. A row
+that fails says so, and the others follow; the compiled ones come last, since a compilation takes
+minutes. `--device cpu` runs the same code on a tiny scale, to try it:
 
     python -m benchmarks.models_gpu --device cpu --clips 1 --size 8 --frames 16x16 --seconds 0.01
 """
@@ -16,6 +17,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +25,24 @@ from torch.utils.benchmark import Timer
 
 from stvsr import ops
 from stvsr.inference.upscale import Upscaling, upscale
-from stvsr.models import StdanConfig, StvsrModel, ZoomingSlowMoConfig, build_model
+from stvsr.losses import charbonnier
+from stvsr.models import (
+    RsttConfig,
+    StdanConfig,
+    StinetConfig,
+    StvsrModel,
+    ZoomingSlowMoConfig,
+    build_model,
+)
 from stvsr.models.layers.naming import published_name
 from stvsr.models.stdan.state_dict import RULES
+from stvsr.training.step_graph import StepGraph
 from tests.support.straightforward import StraightforwardStdan
+
+Launch = Literal["plain", "recorded", "compiled"]
+"""How a step's kernels are started: one by one, as one CUDA graph, or as torch.compile has it."""
+
+KERNELS_SHOWN = 25
 
 PRECISIONS = (torch.float32, torch.bfloat16)
 
@@ -34,6 +50,8 @@ NETWORKS = {
     "stdan small": StdanConfig(preset="small"),
     "stdan published": StdanConfig(),
     "zooming_slowmo published": ZoomingSlowMoConfig(),
+    "stinet published": StinetConfig(),
+    "rstt published": RsttConfig(),
 }
 
 
@@ -70,10 +88,20 @@ def steps(device: torch.device, options: argparse.Namespace) -> None:
     for preset in options.presets:
         for clips in options.clips:
             for precision in PRECISIONS:
-                print_step("ours", preset, precision, False, clips, device, options)
+                print_step("ours", preset, precision, "plain", clips, device, options)
     if "published" in options.presets:
         clips = min(options.clips)
-        print_step("straightforward", "published", torch.float32, False, clips, device, options)
+        print_step("straightforward", "published", torch.float32, "plain", clips, device, options)
+
+
+def recorded(device: torch.device, options: argparse.Namespace) -> None:
+    """A table of the same steps, recorded as a CUDA graph and replayed (`train.cuda_graph`)."""
+    print("\n## Training step, replayed\n")
+    head_of_steps()
+    for preset in options.presets:
+        for clips in options.clips:
+            for precision in PRECISIONS:
+                print_step("ours", preset, precision, "recorded", clips, device, options)
 
 
 def compiled(device: torch.device, options: argparse.Namespace) -> None:
@@ -82,12 +110,38 @@ def compiled(device: torch.device, options: argparse.Namespace) -> None:
     head_of_steps()
     for preset in options.presets:
         for precision in reversed(PRECISIONS):
-            print_step("ours", preset, precision, True, max(options.clips), device, options)
+            print_step("ours", preset, precision, "compiled", max(options.clips), device, options)
+
+
+def profile(device: torch.device, options: argparse.Namespace) -> None:
+    """Tables of the kernels that take most of a step's time on the device."""
+    clips, cuda = max(options.clips), device.type == "cuda"
+    for preset in options.presets:
+        print(f"\n## Kernels of a training step, {preset}, {clips} clips, float32\n")
+        print("| kernel | calls | ms | share |\n|---|---|---|---|")
+        model = build_model(StdanConfig.model_validate({"preset": preset})).to(device)
+        spread_offsets(model)
+        step = make_step("ours", model, torch.float32, "plain", clips, options.size)
+        step()
+        with torch.profiler.profile() as trace:
+            step()
+            if cuda:
+                torch.cuda.synchronize()
+        rows = [
+            (event.self_device_time_total if cuda else event.self_cpu_time_total, event)
+            for event in trace.key_averages()
+            if not cuda or event.device_type.name == "CUDA"
+        ]
+        total = sum(time for time, _ in rows)
+        for spent, event in sorted(rows, key=lambda row: -row[0])[:KERNELS_SHOWN]:
+            name = event.key.replace("|", " ")[:90]
+            print(f"| {name} | {event.count} | {spent / 1e3:.2f} | {spent / total:.0%} |")
+        print(f"| all | {sum(e.count for _, e in rows)} | {total / 1e3:.2f} | |", flush=True)
 
 
 def head_of_steps() -> None:
     print(
-        "| version | preset | precision | compiled | clips | first call, s | ms | clips/s "
+        "| version | preset | precision | launch | clips | first call, s | ms | clips/s "
         "| peak MiB |\n|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )
@@ -97,7 +151,7 @@ def print_step(
     version: str,
     preset: str,
     precision: torch.dtype,
-    is_compiled: bool,
+    launch: Launch,
     clips: int,
     device: torch.device,
     options: argparse.Namespace,
@@ -105,12 +159,11 @@ def print_step(
     def measure() -> str:
         model = build_model(StdanConfig.model_validate({"preset": preset})).to(device)
         spread_offsets(model)
-        step = make_step(version, model, precision, is_compiled, clips, options.size)
+        step = make_step(version, model, precision, launch, clips, options.size)
         first, seconds, peak = first_and_median(step, device, options.seconds)
         return f"{first:.1f} | {seconds * 1e3:.1f} | {clips / seconds:.1f} | {peak:.0f}"
 
-    how = "yes" if is_compiled else "no"
-    print_row(f"{version} | {preset} | {name_of(precision)} | {how} | {clips}", measure)
+    print_row(f"{version} | {preset} | {name_of(precision)} | {launch} | {clips}", measure)
 
 
 def spread_offsets(model: nn.Module) -> None:
@@ -199,24 +252,37 @@ def first_and_median(
 
 
 def make_step(
-    version: str, model: nn.Module, precision: torch.dtype, compiled: bool, clips: int, size: int
+    version: str, model: nn.Module, precision: torch.dtype, launch: Launch, clips: int, size: int
 ) -> Callable[[], None]:
     device = next(model.parameters()).device
     lr_clip = torch.rand(clips, 4, 3, size, size, device=device)
     hr_clip = torch.rand(clips, 7, 3, 4 * size, 4 * size, device=device)
-    forward: Callable[[Tensor], Tensor] = torch.compile(model) if compiled else model
+    forward: Callable[[Tensor], Tensor] = torch.compile(model) if launch == "compiled" else model
     together = clips
     if version == "straightforward":
         weights = {published_name(name, RULES): p for name, p in model.named_parameters()}
         forward, together = StraightforwardStdan(weights), 1
     optimizer = torch.optim.Adam(model.parameters(), 1e-6, fused=device.type == "cuda")
 
-    def step() -> None:
-        optimizer.zero_grad()
+    def gradients(lr_clip: Tensor, hr_clip: Tensor) -> Tensor:
+        optimizer.zero_grad(set_to_none=False)
+        loss = torch.zeros((), device=device)
         for lr, hr in zip(lr_clip.split(together), hr_clip.split(together), strict=True):
             with autocast(device, precision):
                 sr = forward(lr)
-            (((sr.float() - hr).square() + 1e-6).sqrt().mean() * len(lr) / clips).backward()
+            part = charbonnier(sr.float(), hr) * len(lr) / clips
+            part.backward()
+            loss += part.detach()
+        return loss
+
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    compute = gradients
+    if launch == "recorded":
+        compute = StepGraph(gradients, lr_clip, hr_clip).replay
+
+    def step() -> None:
+        compute(lr_clip, hr_clip)
         optimizer.step()
 
     return step
@@ -343,7 +409,14 @@ def matmul_rate(device: torch.device) -> float:
     return 2 * side**3 / seconds_of(lambda: torch.mm(a, a))
 
 
-TABLES = {"steps": steps, "kernels": kernels, "upscaling": upscaling, "compiled": compiled}
+TABLES = {
+    "steps": steps,
+    "recorded": recorded,
+    "profile": profile,
+    "kernels": kernels,
+    "upscaling": upscaling,
+    "compiled": compiled,
+}
 
 
 if __name__ == "__main__":

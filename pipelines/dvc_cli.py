@@ -1,57 +1,15 @@
-"""The one place that runs `dvc` and reads dvc.lock.
+"""The one place that runs `dvc` and reads dvc.lock."""
 
-`repro` runs DVC under a supervisor: this module, started as a process in a session of its own,
-whose standard input is a pipe that only the caller holds open. However the caller ends, even by
-SIGKILL, the pipe closes, and the supervisor stops DVC, its stage and all that the stage started,
-and only then lets go of the project's lock: nothing continues to write unseen.
-"""
-
-import contextlib
-import json
-import os
 import re
-import signal
-import subprocess
 import sys
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, cast
 
-from pipelines.overrides import overridden
-from pipelines.process_tree import run_supervised
-from pipelines.source_control import settle_without_git
-from stvsr.cli import TELEMETRY_OFF
+from pipelines.supervised import SAVE_S, Order, run_order
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
-from stvsr.core.files import only_writer
-from stvsr.core.log import set_up_logging
 from stvsr.core.yaml import Value, read_yaml
-from stvsr.tracking.config import NO_PROMOTION
-
-SAVE_S = 60.0
-"""Seconds that a stage gets to save and leave when its run is cancelled or its caller is gone."""
-
-_REFUSED = "refused: "
-"""Prefix of the lines with which the supervisor, not DVC, refuses a run."""
-
-_REFUSALS: dict[int, type[StvsrError]] = {1: StvsrError, 2: ParamsError, 3: ServiceError}
-"""The supervisor's exit code for each kind of refusal."""
 
 _FAILED_STAGE = re.compile(r"ERROR: failed to reproduce '(?P<stage>[^']+)'(?:: (?P<why>.*))?")
-_LAST_LINES = 400
-"""Last lines of the output that are kept to find the reason for a failure."""
-
-
-@dataclass(frozen=True)
-class _Order:
-    """Arguments of `repro`, passed to the supervisor."""
-
-    targets: Sequence[str]
-    overrides: Mapping[str, Value]
-    project: str
-    save_s: float
 
 
 def repro(
@@ -76,36 +34,13 @@ def repro(
         ServiceError: another run is at work in this project.
         StvsrError: a stage failed (the text is what it said itself), or DVC cannot run.
     """
-    order = _Order(tuple(targets), dict(overrides), str(project.resolve()), save_s)
-    lines: deque[str] = deque(maxlen=_LAST_LINES)
-
-    def tell(line: str) -> None:
-        line = line.rstrip()
-        if line:
-            lines.append(line)
-        if line and not line.startswith(_REFUSED):
-            log(line)
-
-    with subprocess.Popen(
-        [sys.executable, "-m", "pipelines.dvc_cli", json.dumps(asdict(order))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    ) as supervisor:
-        leash, output = cast(IO[str], supervisor.stdin), cast(IO[str], supervisor.stdout)
-        try:
-            for line in output:
-                tell(line)
-        finally:
-            leash.close()
-            for line in output:  # what a stage says while it saves; nothing after a normal end
-                tell(line)
-    if supervisor.returncode != 0:
-        raise _failure(list(lines), supervisor.returncode, project)
+    program = Path(sys.executable).with_name("dvc")
+    if not program.exists():
+        raise StvsrError(f"{program}: no such program; pip install 'stvsr[flow]'")
+    command = (str(program), "repro", *targets)
+    code, lines = run_order(Order(command, dict(overrides), str(project.resolve()), save_s), log)
+    if code != 0:
+        raise _failure(lines, code, project)
 
 
 def data_version(stage: str, project: Path) -> str:
@@ -139,9 +74,6 @@ def data_version(stage: str, project: Path) -> str:
 
 def _failure(lines: list[str], code: int, project: Path) -> StvsrError:
     """The error behind a run's last lines."""
-    refusals = [line.removeprefix(_REFUSED) for line in lines if line.startswith(_REFUSED)]
-    if refusals:
-        return _REFUSALS[code](refusals)
     if any("is busy, it is being blocked by" in line for line in lines[-20:]) or any(
         "Unable to acquire lock" in line for line in lines[-20:]
     ):
@@ -170,65 +102,3 @@ def _reason(why: str | None, lines: list[str]) -> list[str]:
     status = (why or "").rpartition(", ")[2]
     *more, last = refusal or said[-1:] or ["it said nothing"]
     return [*more, f"{last} ({status})"]
-
-
-def main() -> int:
-    """Run the supervisor; the order is the first argument."""
-    order = _Order(**json.loads(sys.argv[1]))
-    set_up_logging()
-    let_go = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: let_go.set())
-    threading.Thread(target=_await_end_of_input, args=(let_go,), daemon=True).start()
-    try:
-        return _supervise(order, let_go)
-    except StvsrError as error:
-        return _refuse(error)
-    except OSError as error:
-        return _refuse(StvsrError(f"{error.filename}: {error.strerror}; put it right and retry"))
-
-
-def _await_end_of_input(let_go: threading.Event) -> None:
-    while os.read(sys.stdin.fileno(), 4096):
-        continue
-    let_go.set()
-
-
-def _refuse(error: StvsrError) -> int:
-    # The caller may be gone, and then nobody reads this.
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.write("".join(f"{_REFUSED}{line}\n" for line in str(error).splitlines()))
-        sys.stdout.flush()
-    return next(code for code in reversed(_REFUSALS) if isinstance(error, _REFUSALS[code]))
-
-
-def _supervise(order: _Order, let_go: threading.Event) -> int:
-    project = Path(order.project)
-    programs = Path(sys.executable).parent
-    if not (programs / "dvc").exists():
-        raise StvsrError(f"{programs / 'dvc'}: no such program; pip install 'stvsr[flow]'")
-    if not (project / ".dvc").is_dir():
-        raise StvsrError(f"{project}: no DVC project; name the folder that holds .dvc")
-    environment = TELEMETRY_OFF | os.environ | {"PYTHONUNBUFFERED": "1"}
-    environment["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    if order.overrides:
-        environment[NO_PROMOTION] = "a run with parameters of its own, which promotes nothing"
-    command = [str(programs / "dvc"), "repro", *order.targets]
-    settle_without_git(project)
-    with _only_run(project), overridden(project, order.overrides, environment):
-        return run_supervised(command, project, environment, let_go, order.save_s)
-
-
-@contextlib.contextmanager
-def _only_run(project: Path) -> Iterator[None]:
-    """Hold the project's lock until every process of this run is gone."""
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(only_writer(project / ".dvc" / "tmp" / "run"))
-        except StvsrError as busy:
-            raise ServiceError(f"another run is at work here: {busy}") from None
-        yield
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,5 +1,6 @@
 """stvsr: the pipeline of space-time video super-resolution.
 
+`stvsr.load(name)` loads a network, such as models:/stdan@champion; see `stvsr.open_model`.
 `stvsr.upscale(frames, model)` upscales a stream of frames; see `stvsr.inference.upscale`.
 """
 
@@ -12,7 +13,11 @@ try:
 except importlib.metadata.PackageNotFoundError:  # the copy of the package in a registered version
     __version__ = "unknown"
 
-_LAZY = dict.fromkeys(("upscale", "Upscaling"), "stvsr.inference.upscale")
+_LAZY = {
+    "load": "stvsr.open_model",
+    "upscale": "stvsr.inference.upscale",
+    "Upscaling": "stvsr.inference.upscale",
+}
 """Names that are imported when they are first used, and their modules."""
 
 

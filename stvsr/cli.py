@@ -1,5 +1,6 @@
 """`stvsr`: one verb per job, each of which calls one function; heavy imports wait in the verb."""
 
+import errno
 import functools
 import os
 import sys
@@ -17,6 +18,8 @@ from stvsr.core.log import set_up_logging
 
 if TYPE_CHECKING:
     from stvsr.artifact import Card
+    from stvsr.evaluation.score import Recorder
+    from stvsr.evaluation.set_scores import SetScores
     from stvsr.models import StvsrModel
     from stvsr.params import Params
     from stvsr.promotion import Terms
@@ -27,6 +30,18 @@ QUIET_WAITING = {"OMP_WAIT_POLICY": "passive"}
 
 SHARD_SETS = ("data/shards/train", "data/shards/test")
 """The sets that `stvsr shard` writes unless `--out` names another folder."""
+
+DISK_FAULTS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+}
+"""Errors of the system that `DISK_REMEDY` is for."""
+
+DISK_REMEDY = "free some space or make the folder writable, and run the same command again"
 
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "1",
@@ -125,7 +140,7 @@ def _run(name: str, run: Callable[[], None], options: dict[str, Any]) -> int:
         return 1
     except OSError as error:
         subject = error.filename or options.get("out") or "a file"
-        remedy = "free some space or make the folder writable, and run the same command again"
+        remedy = DISK_REMEDY if error.errno in DISK_FAULTS else RESUME
         return _refuse(name, one_line(f"{subject}: {error.strerror or error}; {remedy}"))
     return 0
 
@@ -327,7 +342,7 @@ def tune(
     from stvsr.launch.submit import done_as_job
     from stvsr.params import load_params
 
-    values = load_params(params)
+    values = load_params(params, search=True)
     flags = {"--fresh": fresh}
     if done_as_job("tune", address, values, shards, out, runs, data_version, flags, settings):
         return
@@ -436,7 +451,9 @@ def score(
     ] = None,
     set_: Annotated[
         str,
-        typer.Option("--set", metavar="NAME|FOLDER", help="A benchmark, or a folder of clips."),
+        typer.Option(
+            "--set", metavar="NAME|FOLDER|VIDEO", help="A benchmark, or clips as frames or videos."
+        ),
     ] = "vid4",
     protocol: Annotated[
         str, typer.Option(help="Which frames count; docs/protocols.md lists them.")
@@ -451,6 +468,13 @@ def score(
     ] = "bicubic",
     lr: Annotated[
         str, typer.Option(metavar="NAME", help="Read LR frames from this folder of the set.")
+    ] = "",
+    measures: Annotated[
+        str, typer.Option(metavar="NAME,…", help="Further measures: tof, xpsnr.")
+    ] = "",
+    speed: Annotated[
+        str,
+        typer.Option(metavar="WxH,…", help="Measure speed at these LR sizes, such as 112x64:bf16."),
     ] = "",
     partial: Annotated[
         bool, typer.Option("--partial", help="Score the whole clips of a set that is not whole.")
@@ -480,10 +504,26 @@ def score(
         partial=partial,
         device=device,
         name=name,
+        measures=measures,
+        speed=speed,
     )
     at = out or request.default_out()
     with only_writer(at, holds="frames.csv"):
-        sys.stdout.write(run_score(request, at, open_model))
+        sys.stdout.write(run_score(request, at, open_model, _recorder(model or "")))
+
+
+def _recorder(model: str) -> "Recorder | None":
+    """Records the scores of a registered network where it is registered; None for any other."""
+    if not model.startswith("models:/"):
+        return None
+    from stvsr.evaluation.set_scores import score_metrics, score_name
+    from stvsr.tracking.registry import record_scores
+
+    def record(scores: "SetScores", folder: Path) -> None:
+        weights = scores.model.weights_sha256 if scores.model else ""
+        record_scores(model, weights, score_name(scores), score_metrics(scores), folder)
+
+    return record
 
 
 @verb("upscale")
@@ -612,7 +652,7 @@ def table(
     ] = None,
     out: Out = Path("tables"),
 ) -> None:
-    """Write a table of scores, as Markdown and CSV, beside the published figures."""
+    """Write scores beside the published figures: Markdown, CSV, and HTML with pictures."""
     from stvsr.evaluation.benchmark_table import write_table
 
     with only_writer(out, holds="table.csv"):
@@ -724,6 +764,70 @@ def rollback(name: ModelName, params: ParamsFile = PARAMS) -> None:
 
     values = load_params(params)
     roll_back(_registered(values, name), values.register_.alias)
+
+
+@verb("lineage")
+def lineage(
+    version: Annotated[
+        str, typer.Argument(metavar="models:/NAME@ALIAS", help="Or models:/NAME/NUMBER.")
+    ],
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Print which data and which code made a version, and whether they are here."""
+    from stvsr.lineage import print_lineage
+    from stvsr.params import load_params
+    from stvsr.tracking.load import parse_uri
+
+    name, _ = parse_uri(version)
+    print_lineage(_registered(load_params(params), name), version, Path())
+
+
+@verb("gc")
+def gc(
+    runs_to_go: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Runs that go too, finished or not."),
+    ] = None,
+    params: ParamsFile = PARAMS,
+    keep_versions: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Newest versions that stay.")
+    ] = 10,
+    keep_runs: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Newest runs and searches that stay.")
+    ] = 20,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model; default: register.name.")
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Remove this temporary experiment and all its runs."),
+    ] = None,
+    runs: Runs = Path("runs"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would go, and how many MB.")
+    ] = False,
+) -> None:
+    """Remove old versions, runs and trials with their files; given again, it resumes."""
+    from stvsr.params import load_params
+    from stvsr.retention import Retention, collect
+
+    values = load_params(params)
+    keep = Retention(
+        versions=keep_versions,
+        runs=keep_runs,
+        named=tuple(runs_to_go or ()),
+        experiment=experiment or values.tracking.experiment,
+        whole=experiment is not None,
+    )
+    if experiment == values.tracking.experiment:
+        raise StvsrError(
+            f"--experiment {experiment}: is the project's own (tracking.experiment); name a "
+            "temporary one"
+        )
+    registered = _registered(values, model or values.register_.name)
+    if model is not None:
+        registered.versions()  # refuses a name that does not exist
+    collect(registered, values.register_.alias, keep, runs, dry=dry_run)
 
 
 @verb("import-checkpoint")

@@ -30,10 +30,12 @@ from stvsr.data.sources.source import SAMPLE_SIZE, SMALLEST_SIDE, make_source
 from stvsr.data.sources.videos import SUFFIXES, list_videos, shown_size
 from stvsr.evaluation.comparison import Conditions
 from stvsr.evaluation.evaluate import evaluate
-from stvsr.evaluation.report import GAIN_SHOWN, write_report
+from stvsr.evaluation.page import GAIN_SHOWN
+from stvsr.evaluation.report import write_report
 from stvsr.evaluation.scores import Comparison, GroupScores, Quality, Scores, read_scores
 from stvsr.launch.start import Start, open_start
 from stvsr.launch.train import train
+from stvsr.open_model import absolute_name
 from stvsr.params import Params, load_params, parse_params
 from stvsr.tracking.config import RegisterConfig
 from stvsr.training.config import CROP_MULTIPLE
@@ -101,7 +103,7 @@ class FinetuneRequest:
 
 
 def finetune(request: FinetuneRequest, out: Path | None = None) -> None:
-    """Adapt a network to videos, score it on stretches that were held out, and print the result.
+    """Adapt a network to videos, score it on clips that were held out, and print the result.
 
     Given again, after whatever end, it resumes. Other videos, another start or other parameters
     are another run.
@@ -114,7 +116,7 @@ def finetune(request: FinetuneRequest, out: Path | None = None) -> None:
         StvsrError: anything that the user can act on.
     """
     registered_as = _register_config(request.register) if request.register else None
-    start = open_start(_start_name(request.model))
+    start = open_start(absolute_name(request.model))
     videos = find_videos(request.files)
     size = request.size or clip_size(videos)
     record = FinetuneRecord(
@@ -196,12 +198,6 @@ def _checksums(videos: Mapping[str, Path]) -> dict[str, str]:
     return {name: sha256_of(path) for name, path in read}
 
 
-def _start_name(model: str) -> str:
-    """The name by which the start is opened from any folder."""
-    path = Path(model)
-    return str(path.resolve()) if path.exists() else model
-
-
 def _register_config(name: str) -> RegisterConfig:
     return parse_params({"register": {"name": name}}, "--register").register_
 
@@ -216,7 +212,7 @@ def _params(request: FinetuneRequest, size: tuple[int, int], start: Start) -> Se
     fitting = min(size) // 4 // CROP_MULTIPLE * CROP_MULTIPLE
     recipe = {
         "recipe": "finetune",
-        "start_from": _start_name(request.model),
+        "start_from": absolute_name(request.model),
         "crop": min(LARGEST_CROP, max(fitting, CROP_MULTIPLE)),
         "steps": request.steps,
         "learning_rate": request.learning_rate,
@@ -313,7 +309,7 @@ def _register(folder: Path, config: RegisterConfig) -> str:
     return register_network(*paths, Terms(config, on), params.tracking, out).uri
 
 
-# --- telling
+# --- the result
 
 
 def _print_result(group: GroupScores, start: str, folder: Path, registered: str) -> None:

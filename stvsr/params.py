@@ -19,7 +19,8 @@ from stvsr.evaluation.config import EvaluateConfig
 from stvsr.models import MODEL_NAMES, ModelConfig, entry_of
 from stvsr.models.stdan.config import StdanConfig
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
-from stvsr.training.config import FINETUNE, LONGEST, TrainConfig
+from stvsr.training.config import AUTO, FINETUNE, LONGEST, TrainConfig
+from stvsr.weights import shipped_network_of
 
 SHOWN_FAULTS = 20
 """Faults that a refusal lists; the others are counted."""
@@ -47,7 +48,7 @@ class TuneConfig(Config):
     report_every: int = Field(default=20, ge=1, le=LONGEST)
     """Steps between two validations that ASHA sees."""
     k: tuple[Literal[1, 3, 5], ...] = Field(default=(1, 3, 5), min_length=1, max_length=3)
-    """Kernel sides of the deformable attention to try; T is drawn from 1..k²."""
+    """Kernel sides of the deformable attention to try; T_top is chosen from 1..k²."""
     learning_rate_min: float = Field(default=1e-4, gt=0, le=1)
     """Smallest learning rate to try; drawn on a logarithmic scale."""
     learning_rate_max: float = Field(default=2e-3, gt=0, le=1)
@@ -92,8 +93,13 @@ class Params(Config):
     """The search."""
 
 
-def load_params(path: Path) -> Params:
+def load_params(path: Path, *, search: bool = False) -> Params:
     """Read and check a params.yaml.
+
+    Args:
+        path: the file.
+        search: for a search, whose networks start from random weights where `train.start_from` is
+            `auto`: no shipped network fits all of them.
 
     Raises:
         ParamsError: the file is missing or no YAML, or a key is unknown, of the wrong type or out
@@ -113,13 +119,13 @@ def load_params(path: Path) -> Params:
             f"{path}: found {found}; allowed: a mapping with the sections "
             f"{', '.join(_keys(Params))}"
         )
-    return parse_params(raw, str(path))
+    return parse_params(raw, str(path), search=search)
 
 
-def parse_params(raw: Mapping[str, Any], where: str) -> Params:
+def parse_params(raw: Mapping[str, Any], where: str, *, search: bool = False) -> Params:
     """Check a mapping as `load_params` does; `where` opens each line of a refusal."""
     try:
-        params = Params.model_validate_json(json.dumps(_with_recipe(raw)))
+        params = Params.model_validate_json(json.dumps(_with_recipe(raw, search)))
     except ValidationError as refusal:
         lines = list(dict.fromkeys(_explain(dict(error), raw) for error in refusal.errors()))
         if len(lines) > SHOWN_FAULTS:
@@ -129,7 +135,7 @@ def parse_params(raw: Mapping[str, Any], where: str) -> Params:
     return params
 
 
-def _with_recipe(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_recipe(raw: Mapping[str, Any], search: bool) -> Mapping[str, Any]:
     """Put the recipe's values under those of `train`; null counts as not given.
 
     A section `train` that names no recipe has that of the model's preset, or with a start the one
@@ -143,12 +149,24 @@ def _with_recipe(raw: Mapping[str, Any]) -> Mapping[str, Any]:
         for key, value in train.items()
         if value is not None or key not in TrainConfig.model_fields
     }
-    is_published = model.get("preset", "published") == "published"
-    default = model.get("name", "stdan") if is_published else "small"
+    if given.get("start_from") == AUTO:
+        del given["start_from"]
+        if shipped := None if search else _shipped_start(model):
+            given["start_from"] = shipped
+    default = "small" if model.get("preset") == "small" else model.get("name", "stdan")
     recipe = given.setdefault("recipe", "finetune" if "start_from" in given else default)
     entry = entry_of(recipe) if isinstance(recipe, str) else None
     values = FINETUNE if recipe == "finetune" else entry.recipe if entry else {}
     return {**raw, "train": {**values, **given}}
+
+
+def _shipped_start(model: Mapping[str, Any]) -> str | None:
+    """The network that ships with exactly this section `model`; None: none, or it is wrong."""
+    try:
+        config = Params.model_validate_json(json.dumps({"model": model})).model
+    except ValidationError:
+        return None  # which is refused with its reason when all sections are checked
+    return shipped_network_of(config)
 
 
 def _check_recipe(params: "Params", where: str) -> None:

@@ -29,7 +29,8 @@ from stvsr.tracking.config import (
     RegisterConfig,
     TrackingConfig,
 )
-from stvsr.tracking.registry import Registration, Standing, load_version_with_card, register
+from stvsr.tracking.load import load_version_with_card
+from stvsr.tracking.registry import Registration, Standing, register
 from stvsr.tracking.store import open_client, refuse_missing_store, resolve_uri
 from stvsr.tracking.versions import RegisteredModel, VersionFacts
 
@@ -187,26 +188,40 @@ def rollback(model: RegisteredModel, alias: str) -> Decision:
         ParamsError: there is no such model.
         StvsrError: there is no champion, or none before it that is still there.
     """
-    versions = {version.number: version for version in model.versions()}
+    versions = model.versions()
     champion = model.find(alias)
     if champion is None:
         raise StvsrError(
             f"{model.name}: no version is {alias}; see `stvsr registry list {model.name}`"
         )
-    came = [d for d in decisions(versions[champion]) if d.action in _MOVES and d.after == champion]
-    before = came[-1].before if came else None
+    before = champion_before(versions, alias)
     if before is None:
         raise StvsrError(
             f"{model.name}: version {champion} is the first {alias} that is recorded; name another "
             f"with `stvsr registry promote {model.name} VERSION --force`"
         )
-    if before not in versions:
+    if before not in [version.number for version in versions]:
         raise StvsrError(
             f"{model.name}: version {before}, {alias} before version {champion}, was deleted; name "
             f"another with `stvsr registry promote {model.name} VERSION --force`"
         )
     reason = f"by hand, from version {champion} to version {before}"
     return _move_by_hand(model, alias, "rolled back", champion, champion, before, reason)
+
+
+def champion_before(versions: Sequence[VersionFacts], alias: str) -> str | None:
+    """Number of the version that was champion before the present one; None if there is none.
+
+    Args:
+        versions: all versions of a model.
+        alias: the champion's.
+    """
+    for version in versions:
+        if alias in version.aliases:
+            moves = [d for d in decisions(version) if d.action in _MOVES]
+            came = [d.before for d in moves if d.after == version.number]
+            return came[-1] if came else None
+    return None
 
 
 def decisions(version: VersionFacts) -> list[Decision]:

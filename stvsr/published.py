@@ -54,7 +54,8 @@ def import_checkpoint(model: str, file: Path, out: Path) -> Card:
     """Turn a published checkpoint into a model folder, which every verb of `stvsr` takes.
 
     Args:
-        model: name of a model with published checkpoints, such as "stdan".
+        model: name of a model with published checkpoints, such as "stdan"; of a model of several
+            sizes, the file's is found by its tensors.
         file: the checkpoint; the weights may be in a mapping of their own, such as "state_dict",
             "params_ema" or "params", with a prefix before all names, such as `module.`.
         out: the model folder; appears whole or not at all, or takes the place of another.
@@ -68,12 +69,9 @@ def import_checkpoint(model: str, file: Path, out: Path) -> Card:
             weights, or values that are not finite.
     """
     names = _names_of(model)
-    config = names.published
+    config, found, expected = _nearest_size(file, names)
+    _check(file, names, found, expected)
     network = build_model(config)
-    expected = published_weights(network, config)
-    limit = ROOM + COPIES * sum(tensor.nbytes for tensor in expected.values())
-    found = _find_weights(file, read_checkpoint(file, limit), expected)
-    _check(file, model, found, expected, names.ignored)
     weights = {name: found.weights[name].to(tensor.dtype) for name, tensor in expected.items()}
     check_finite(weights, str(file))
     network.load_state_dict(
@@ -145,6 +143,27 @@ def _names_of(model: str) -> ModelEntry:
     return PUBLISHED[model]
 
 
+def _nearest_size(file: Path, names: ModelEntry) -> tuple[ModelConfig, "_Found", dict[str, Tensor]]:
+    """The published size that a checkpoint is nearest to.
+
+    Returns:
+        Its configuration, what the file has of its weights, and those that it should have (without
+        values).
+    """
+    sizes = []
+    for config in names.published_sizes:
+        with torch.device("meta"):
+            sizes.append((config, published_weights(build_model(config), config)))
+    limit = ROOM + COPIES * max(sum(w.nbytes for w in weights.values()) for _, weights in sizes)
+    loaded = read_checkpoint(file, limit)
+    compared = []
+    for config, weights in sizes:
+        found = _find_weights(file, loaded, weights)
+        faults = _faults(found, weights, names).values()
+        compared.append((sum(len(fault) for fault in faults), config, found, weights))
+    return min(compared, key=lambda size: size[0])[1:]
+
+
 @dataclass
 class _Found:
     """Tensors of one mapping whose names are a network's after the same prefix.
@@ -153,13 +172,13 @@ class _Found:
         place: keys that lead to the mapping in the file, such as "state_dict".
         prefix: beginning of the names, such as "module."; or empty.
         weights: by published name.
-        others: names in the mapping with the same beginning that are not the network's.
+        others: those in the mapping whose names have the same beginning and are not the network's.
     """
 
     place: str
     prefix: str
     weights: dict[str, Tensor] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
+    others: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def is_preferred(self) -> bool:
@@ -220,18 +239,22 @@ def _sets(
 ) -> list[_Found]:
     """A mapping's tensors whose names end in a network's, by what is before them."""
     sets: dict[str, _Found] = {}
-    others: list[str] = []
+    others: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         prefix, own = _split(name.replace(COMPILED, ""), expected)
         if not own:
-            others.append(name)
+            others[name] = tensor
             continue
         found = sets.setdefault(prefix, _Found(place, prefix))
         if own in found.weights:  # once of the compiled network, once of the other
             found = sets.setdefault(name, _Found(place, name.removesuffix(own)))
         found.weights[own] = tensor.detach()
     for prefix, found in sets.items():
-        found.others = [name.removeprefix(prefix) for name in others if name.startswith(prefix)]
+        found.others = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in others.items()
+            if name.startswith(prefix)
+        }
     return list(sets.values())
 
 
@@ -245,32 +268,45 @@ def _split(name: str, expected: Mapping[str, Tensor]) -> tuple[str, str]:
 
 def _check(
     file: Path,
-    model: str,
+    model: ModelEntry,
     found: _Found,
     expected: Mapping[str, Tensor],
-    ignored: Iterable[str],
 ) -> None:
-    missing = [name for name in expected if name not in found.weights]
-    unexpected = [name for name in found.others if name.rpartition(".")[2] not in ignored]
-    differing = [
-        f"{name}: found {_kind(found.weights[name])}, expected {_kind(tensor)}"
-        for name, tensor in expected.items()
-        if name in found.weights and not _fits(found.weights[name], tensor)
-    ]
     faults = [
         f"{len(names)} {fault} ({_some(names)})"
-        for fault, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape or type", differing),
-        )
+        for fault, names in _faults(found, expected, model).items()
         if names
     ]
     if faults:
         raise CheckpointError(
-            f"{file}: not the weights of the published {model}: {'; '.join(faults)}; "
+            f"{file}: not the weights of the published {model.name}: {'; '.join(faults)}; "
             f"allowed models: {', '.join(PUBLISHED)}"
         )
+
+
+def _equals(tensor: Tensor, own: Tensor | None) -> bool:
+    """True for the copy of one of the network's tensors."""
+    return own is not None and tensor.dtype == own.dtype and torch.equal(tensor, own)
+
+
+def _faults(
+    found: _Found, expected: Mapping[str, Tensor], model: ModelEntry
+) -> dict[str, list[str]]:
+    """Tensors that are not as expected, by what is wrong with them."""
+    return {
+        "missing": [name for name in expected if name not in found.weights],
+        "unexpected": [
+            name
+            for name, tensor in found.others.items()
+            if name.rpartition(".")[2] not in model.ignored
+            and not _equals(tensor, found.weights.get(published_name(name, model.copies)))
+        ],
+        "of another shape or type": [
+            f"{name}: found {_kind(found.weights[name])}, expected {_kind(tensor)}"
+            for name, tensor in expected.items()
+            if name in found.weights and not _fits(found.weights[name], tensor)
+        ],
+    }
 
 
 def _fits(found: Tensor, expected: Tensor) -> bool:

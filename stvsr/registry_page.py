@@ -7,12 +7,9 @@ from rich.table import Table
 from stvsr.core.errors import ParamsError
 from stvsr.core.terminal import output
 from stvsr.promotion import decisions
-from stvsr.tracking.versions import RegisteredModel, VersionFacts, model_names
+from stvsr.tracking.versions import RECORD_PREFIX, RegisteredModel, VersionFacts, model_names
 
 WIDTH = 120
-
-HIDDEN = ("decision-", "facts-", "evaluation")
-"""Beginnings of tags that `show` prints in another way, or not at all."""
 
 
 def print_versions(models: Iterable[RegisteredModel]) -> None:
@@ -49,7 +46,11 @@ def print_version(version: VersionFacts) -> None:
         "load it from": _addresses(version),
         "registered": f"{version.made:%Y-%m-%d %H:%M:%S} UTC",
         "MLflow run": version.run_id,
-        **{key: text for key, text in sorted(version.tags.items()) if not key.startswith(HIDDEN)},
+        **{
+            key: text
+            for key, text in sorted(version.tags.items())
+            if not key.startswith(RECORD_PREFIX)
+        },
     }
     width = max(map(len, facts))
     for key, text in facts.items():

@@ -1,7 +1,8 @@
 """Parts that the flows share: a run of DVC's stages with its log, and its result."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
 from pipelines.dvc_cli import repro
+from pipelines.flows.watch import watched
+from pipelines.verb import run_verb
 from stvsr.core.config import Tree
 from stvsr.core.errors import StvsrError
 from stvsr.core.escape import markdown
@@ -37,15 +41,43 @@ def run_stages(targets: Sequence[str], overrides: Mapping[str, Value], project: 
         The state the flow ends in: failed with the stage's own words and no traceback, where what
         failed is the user's to act on.
     """
+    done = f"{', '.join(targets) or 'all stages'}: up to date"
+    return _run(partial(repro, targets), overrides, project, done)
+
+
+def run_command(
+    arguments: Sequence[str], overrides: Mapping[str, Value], project: Path
+) -> State[Any]:
+    """Run a verb of `stvsr` that is no stage inside a flow run.
+
+    Args:
+        arguments: the verb and its arguments, such as ("tune",).
+        overrides: parameters of this run alone, by dotted key.
+        project: the folder with params.yaml.
+
+    Returns:
+        As `run_stages`.
+    """
+    done = f"stvsr {' '.join(arguments)}: done"
+    return _run(partial(run_verb, arguments), overrides, project, done)
+
+
+def _run(
+    run: Callable[[Mapping[str, Value], Path, Callable[[str], None]], None],
+    overrides: Mapping[str, Value],
+    project: Path,
+    done: str,
+) -> State[Any]:
     logger = get_run_logger()
     for key, value in overrides.items():
         logger.info("%s = %s for this run", key, value)
     try:
-        repro(targets, overrides, project, logger.info)
+        with watched(flow_run.get_id()):
+            run(overrides, project, logger.info)
     except StvsrError as error:
         logger.error("%s", error)
         return Failed(message=str(error))
-    return Completed(message=f"{', '.join(targets) or 'all stages'}: up to date")
+    return Completed(message=done)
 
 
 def run_here(flow: Flow[..., State[Any]]) -> int:

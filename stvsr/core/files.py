@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -87,11 +88,11 @@ def write_bytes_whole(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk is told without a name
+        error.filename = error.filename or str(path)  # the error of a full disk names no file
         raise
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    _sync(path.parent)
 
 
 def write_text_whole(path: Path, text: str) -> None:
@@ -114,14 +115,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
+        for entry in (*temporary.rglob("*"), temporary):
+            if not entry.is_symlink() and (entry.is_file() or entry.is_dir()):
+                _sync(entry)
         _replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _sync_folder(path.parent)
+    _sync(path.parent)
 
 
 def _replace_folder(new: Path, path: Path) -> None:
@@ -141,8 +141,9 @@ def _replace_folder(new: Path, path: Path) -> None:
 
 def _clear_leftovers(path: Path) -> None:
     """Put back what a killed process had set aside, and remove what it had not finished."""
-    for leftover in path.parent.glob(f".{path.name}.*.partial"):
-        if _is_alive(leftover):
+    own = re.compile(rf"\.{re.escape(path.name)}\.\d+(\.old)?\.partial")
+    for leftover in [*path.parent.iterdir()]:
+        if not own.fullmatch(leftover.name) or _is_alive(leftover):
             continue
         if leftover.name.endswith(".old.partial") and not path.exists():
             leftover.rename(path)
@@ -156,7 +157,8 @@ def _is_alive(temporary: Path) -> bool:
     return pid.isdigit() and int(pid) != os.getpid() and Path(f"/proc/{pid}").exists()
 
 
-def _sync_folder(path: Path) -> None:
+def _sync(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -5,8 +5,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from stvsr.core.clip import SCALE
-
-UInt8Image = NDArray[np.uint8]
+from stvsr.core.image import UInt8Image
 
 TAPS = 4 * SCALE
 """Input rows that one output row depends on: the kernel's support of 4, stretched by the scale."""

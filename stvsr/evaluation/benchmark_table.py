@@ -1,10 +1,11 @@
-"""The papers' table from any number of scores, as Markdown and as CSV."""
+"""The papers' table from any number of scores, as Markdown, as CSV and as a page with pictures."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stvsr.core.errors import SourceError
 from stvsr.core.files import whole_folder
+from stvsr.evaluation.meters import FURTHER
 from stvsr.evaluation.published_scores import OUR_MODELS, PUBLISHED, PublishedScore
 from stvsr.evaluation.set_scores import (
     SCORES_FILE,
@@ -15,6 +16,8 @@ from stvsr.evaluation.set_scores import (
     read_set_scores,
 )
 from stvsr.evaluation.sets import SETS
+from stvsr.evaluation.speed import INPUT_FRAMES, RUNS
+from stvsr.evaluation.table_page import Table, table_page
 from stvsr.evaluation.tables import Row, to_csv
 
 HEADER = (
@@ -26,30 +29,48 @@ HEADER = (
     "PSNR-RGB",
     "SSIM-RGB",
     "Gain PSNR-Y",
-    "Published",
-    "Difference",
+)
+PUBLISHED_HEADER = ("Published", "Difference")
+SPEED_HEADER = (
+    "Method",
+    "Parameters (M)",
+    "LR size",
+    "Precision",
+    "Device",
+    "Frames/s",
+    "Peak memory (MiB)",
+    "GFLOPs a frame",
+)
+SPEED_NOTE = (
+    f"Output frames per second in windows of {INPUT_FRAMES} input frames, one at a time: the "
+    f"median of {RUNS}, warm and synchronised. Peak memory: of tensors on a GPU, of the whole "
+    "process on a CPU. GFLOPs: counted operations of convolutions and matrix products for an "
+    "output frame, a multiply-add is two."
 )
 BASELINE = "bicubic+linear"
 NOTE = (
     "PSNR in dB; in brackets, the 95 % interval over clips. Gain: over bicubic+linear on the same "
     "frames. Published: PSNR-Y / SSIM-Y as the papers print them, by the papers' protocols; "
-    "Difference: measured minus published."
+    "Difference: measured minus published. Of tOF, in pixels, less is better; XPSNR is in dB."
 )
 
 COMPARABLE = ("stvsr", "zsm", "rstt")
 """Protocols of the published figures; all of them are of bicubic LR frames."""
 
-Condition = tuple[str, str, str, int, int, tuple[str, ...]]
-"""Set, protocol, origin of the LR frames, clips, frames, what was missing: only scores alike in
-all of them are in one table."""
+NAMED = 6
+"""Things missing or left out that a table names."""
+
+Condition = tuple[str, str, str, int, int, tuple[str, ...], tuple[str, ...]]
+"""Set, protocol, origin of the LR frames, clips, frames, what was missing and what was left out:
+only scores alike in all of them are in one table."""
 
 
 def write_table(folders: Sequence[Path], out: Path) -> str:
-    """Write table.md and table.csv of scores.
+    """Write table.md, table.csv and table.html of scores.
 
     Args:
         folders: results of `stvsr score`; none: all that are in `scores/`.
-        out: folder that gets both; it appears whole or not at all.
+        out: folder that gets them; it appears whole or not at all.
 
     Returns:
         The Markdown.
@@ -57,18 +78,32 @@ def write_table(folders: Sequence[Path], out: Path) -> str:
     Raises:
         SourceError: there is no score, or one is damaged.
     """
-    found = list(folders) or sorted(path.parent for path in Path("scores").glob(f"*/{SCORES_FILE}"))
+    found = list(folders) or _all_scores()
     if not found:
         raise SourceError("scores: found no score; run `stvsr score` first, or name its folder")
     scores = [read_set_scores(folder) for folder in found]
     markdown = table_markdown(scores)
+    page = table_page(tables_of(scores), NOTE, dict(zip(map(id, scores), found, strict=True)))
     with whole_folder(out) as partial:
         (partial / "table.md").write_text(markdown, encoding="utf-8")
         (partial / "table.csv").write_text(table_csv(scores), encoding="utf-8")
+        (partial / "table.html").write_text(page, encoding="utf-8")
     return markdown
 
 
+def _all_scores() -> list[Path]:
+    """The folders in `scores/` that have a score, be it a link that leads to nothing."""
+    paths = sorted(Path("scores").glob("*/*"))
+    return [path.parent for path in paths if path.name == SCORES_FILE]
+
+
 def table_markdown(scores: Iterable[SetScores]) -> str:
+    """The tables as Markdown."""
+    lines = [line for table in tables_of(scores) for line in _markdown(table)]
+    return "\n".join([*lines, NOTE, ""])
+
+
+def tables_of(scores: Iterable[SetScores]) -> list[Table]:
     """An overview of methods and sets, then a table for all scores of equal conditions.
 
     In a table the best PSNR-Y is first.
@@ -80,9 +115,8 @@ def table_markdown(scores: Iterable[SetScores]) -> str:
         tables.setdefault(_condition(score), []).append(score)
         if not score.partial:
             overviews.setdefault((score.protocol, score.degradation), []).append(score)
-    lines = [line for group in overviews.values() for line in _overview(group)]
-    lines += [line for table in tables.values() for line in _section(table)]
-    return "\n".join([*lines, NOTE, ""])
+    several = [group for group in overviews.values() if len({score.set for score in group}) > 1]
+    return [*map(_overview, several), *map(_section, tables.values()), *_speed_tables(ordered)]
 
 
 def table_csv(scores: Iterable[SetScores]) -> str:
@@ -114,7 +148,9 @@ def published_score(score: SetScores) -> PublishedScore | None:
 
 
 def _condition(score: SetScores) -> Condition:
-    return score.set, score.protocol, score.degradation, score.clips, score.frames, score.missing
+    lr = score.degradation
+    counts = score.clips, score.frames
+    return score.set, score.protocol, lr, *counts, score.missing, score.left_out
 
 
 def _order(score: SetScores) -> tuple[int, Condition, float, str]:
@@ -124,11 +160,9 @@ def _order(score: SetScores) -> tuple[int, Condition, float, str]:
     return place, _condition(score), -(psnr or 0.0), score.method
 
 
-def _overview(scores: Sequence[SetScores]) -> Iterator[str]:
-    """PSNR-Y / SSIM-Y of each method on each set, as papers print it; not for a single set."""
+def _overview(scores: Sequence[SetScores]) -> Table:
+    """PSNR-Y / SSIM-Y of each method on each set, as papers print it."""
     names = list(dict.fromkeys(score.set for score in scores))
-    if len(names) < 2:
-        return
     rows: dict[str, dict[str, str]] = {}
     for score in scores:
         found = score.groups["all"].parts["all"]
@@ -137,36 +171,86 @@ def _overview(scores: Sequence[SetScores]) -> Iterator[str]:
         if published := published_score(score):
             row = rows.setdefault(f"{score.method}, published", {})
             row[score.set] = f"{published.psnr_y:.2f} / {published.ssim_y:.4f}"
-    yield f"### PSNR-Y / SSIM-Y, protocol {scores[0].protocol}, LR {_cell(scores[0].degradation)}"
-    yield ""
-    yield f"| Method | {' | '.join(map(_cell, names))} |"
-    yield f"|{'---|' * (1 + len(names))}"
-    for method, row in rows.items():
-        yield _row(method, [row.get(name, "-") for name in names], ())
-    yield ""
-
-
-def _section(scores: Sequence[SetScores]) -> Iterator[str]:
-    """The table of scores of equal conditions, with the baseline and its heading."""
-    first = scores[0]
-    partial = ", partial" if first.partial else ""
-    yield f"### {_cell(first.set)}{partial}"
-    yield ""
-    yield (
-        f"Protocol {first.protocol}; LR {_cell(first.degradation)}; {first.rounding}; "
-        f"{first.clips} clips, {first.frames} frames."
+    return Table(
+        title=f"PSNR-Y / SSIM-Y, protocol {scores[0].protocol}, LR {scores[0].degradation}",
+        notes=(),
+        header=("Method", *names),
+        rows=tuple(
+            (method, *(row.get(name, "-") for name in names)) for method, row in rows.items()
+        ),
     )
-    yield ""
-    yield f"| {' | '.join(HEADER)} |"
-    yield f"|{'---|' * len(HEADER)}"
+
+
+def _section(scores: Sequence[SetScores]) -> Table:
+    """The table of scores of equal conditions, with the baseline."""
+    first = scores[0]
+    further = [name for name in FURTHER if any(name in _all(s).network for s in scores)]
+    rows = [
+        (
+            score.method,
+            *_measured(score, "network"),
+            *_further(_all(score).network, further),
+            *_published_cells(score),
+        )
+        for score in scores
+    ]
+    fullest = max(scores, key=lambda score: len(_all(score).bicubic_linear))
+    baseline = _further(_all(fullest).bicubic_linear, further)
+    rows.append((BASELINE, *_measured(first, "bicubic_linear"), *baseline, "-", "-"))
+    return Table(
+        title=f"{first.set}{', partial' if first.partial else ''}",
+        notes=tuple(_notes(first)),
+        header=(*HEADER, *(FURTHER[name].label for name in further), *PUBLISHED_HEADER),
+        rows=tuple(rows),
+        scores=tuple(scores),
+    )
+
+
+def _speed_tables(scores: Iterable[SetScores]) -> Iterator[Table]:
+    """The speed of the methods, if it was measured; of a network, size and device the first one."""
+    rows: dict[tuple[str, str, str, str], tuple[str, ...]] = {}
     for score in scores:
-        yield _row(score.method, _measured(score, "network"), _published_cells(score))
-    yield _row(BASELINE, _measured(first, "bicubic_linear"), ["-", "-"])
+        for one in score.speed:
+            size = f"{one.width}x{one.height}"
+            parameters = score.model.parameters if score.model else 0
+            cells = (
+                f"{parameters / 1e6:.2f}",
+                size,
+                one.precision,
+                one.device,
+                f"{one.frames_per_second:.3g}",
+                "-" if one.peak_memory is None else f"{one.peak_memory / 2**20:,.0f}",
+                f"{one.operations / one.output_frames / 1e9:,.1f}",
+            )
+            key = (score.method, size, one.precision, one.device)
+            rows.setdefault(key, (score.method, *cells))
+    if rows:
+        yield Table("Speed", (SPEED_NOTE,), SPEED_HEADER, tuple(rows.values()))
+
+
+def _notes(score: SetScores) -> Iterator[str]:
+    """The conditions of a table, what was missing, and what was left out."""
+    yield (
+        f"Protocol {score.protocol}; LR {score.degradation}; {score.rounding}; "
+        f"{score.clips} clips, {score.frames} frames."
+    )
+    for label, lines in (("Missing", score.missing), ("Left out", score.left_out)):
+        if lines:
+            more = f"; and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
+            yield f"{label}: {'; '.join(lines[:NAMED])}{more}."
+
+
+def _markdown(table: Table) -> Iterator[str]:
+    yield f"### {_cell(table.title)}"
     yield ""
-
-
-def _row(method: str, measured: Sequence[str], published: Sequence[str]) -> str:
-    return f"| {' | '.join((_cell(method), *measured, *published))} |"
+    for note in table.notes:
+        yield _cell(note)
+        yield ""
+    yield f"| {' | '.join(map(_cell, table.header))} |"
+    yield f"|{'---|' * len(table.header)}"
+    for row in table.rows:
+        yield f"| {' | '.join(map(_cell, row))} |"
+    yield ""
 
 
 def _measured(score: SetScores, method: str) -> list[str]:
@@ -181,6 +265,18 @@ def _measured(score: SetScores, method: str) -> list[str]:
         _number(every["psnr_rgb"].mean, "{:.2f}"),
         _number(every["ssim_rgb"].mean, "{:.4f}"),
         _with_interval(gain, "{:+.2f}") if gain else "-",
+    ]
+
+
+def _all(score: SetScores) -> Part:
+    return score.groups["all"].parts["all"]
+
+
+def _further(estimates: dict[str, Estimate], names: Sequence[str]) -> list[str]:
+    """Cells of further measures; "-" where one was not asked for."""
+    return [
+        _with_interval(estimates[name], FURTHER[name].form) if name in estimates else "-"
+        for name in names
     ]
 
 

@@ -1,6 +1,6 @@
 """Comparison of two networks on the same frames, clip by clip, with an interval."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from stvsr.evaluation.score import Scoring, score_clip
 from stvsr.evaluation.scores import (
     Decibel,
     FrameScore,
+    Value,
     by_clip,
     clip_means,
     gain,
@@ -135,7 +136,7 @@ def compare_on_set(
     """
     device = pick_device(on.evaluate.device, "evaluate.device")
     scoring = Scoring(find_protocol(on.protocol), on.degradation, "", device)
-    opened = open_set(name)
+    opened = open_set(name, least=scoring.protocol.span)
     refuse_incomplete(opened)
     methods = [
         NetworkMethod(model.to(device), card) for model, card in filter(None, (network, rival))
@@ -172,7 +173,7 @@ def _compared(
     *,
     per_folder: bool = False,
 ) -> SetComparison:
-    def means(value: Callable[[FrameScore], float]) -> list[float]:
+    def means(value: Value) -> list[float]:
         return clip_means(frames, value, per_folder=per_folder)
 
     differences = means(gain("psnr_y"))

@@ -14,7 +14,8 @@ MEASURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "psnr_rgb": psnr_rgb,
     "ssim_rgb": ssim_rgb,
 }
-"""Every measure, in the order in which tables show them. PSNR is in dB, SSIM in [-1, 1]."""
+"""The measures of one frame that every score has, in the order in which tables show them. PSNR is
+in dB, SSIM in [-1, 1]."""
 
 ON_Y = ("psnr_y", "ssim_y")
 """The measures of an evaluation in the pipeline."""
@@ -59,11 +60,20 @@ def measure_frames(
     Raises:
         InputError: both differ in shape, or frames are too small to crop or for SSIM's window.
     """
-    height, width = hr.shape[-2:]
-    if min(height, width) <= 2 * crop:
-        raise InputError(f"frames of {width}x{height} pixels cannot lose {crop} along each border")
-    inner = (..., slice(crop, height - crop), slice(crop, width - crop))
+    sr, hr = crop_border(sr, crop), crop_border(hr, crop)
     return [
-        {name: float(MEASURES[name](one[inner], truth[inner])) for name in names}
+        {name: float(MEASURES[name](one, truth)) for name in names}
         for one, truth in zip(sr, hr, strict=True)
     ]
+
+
+def crop_border(frames: Tensor, crop: int) -> Tensor:
+    """Frames (…, H, W) without `crop` pixels along each border.
+
+    Raises:
+        InputError: nothing would be left.
+    """
+    height, width = frames.shape[-2:]
+    if min(height, width) <= 2 * crop:
+        raise InputError(f"frames of {width}x{height} pixels cannot lose {crop} along each border")
+    return frames[..., crop : height - crop, crop : width - crop]

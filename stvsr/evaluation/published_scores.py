@@ -37,8 +37,11 @@ PUBLISHED: dict[str, dict[str, PublishedScore]] = {
 }
 """Figures by method, then by set."""
 
-OUR_MODELS: dict[str, Literal["STDAN", "Zooming Slow-Mo"]] = {
+OUR_MODELS: dict[str, Literal["STDAN", "Zooming Slow-Mo", "STINet", "RSTT-L"]] = {
     "stdan-published": "STDAN",
     "zooming_slowmo-published": "Zooming Slow-Mo",
+    "stinet-published": "STINet",
+    "rstt-published": "RSTT-L",
+    "rstt-L": "RSTT-L",
 }
 """Networks of this package that are a paper's, by the name in their facts."""

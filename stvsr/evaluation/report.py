@@ -8,14 +8,13 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from stvsr.artifact import CARD_FILE, read_card
 from stvsr.core.errors import SourceError
-from stvsr.core.escape import one_line
 from stvsr.core.files import MIB, read_bytes, write_text_whole
 from stvsr.evaluation.chart import Series, line_chart
+from stvsr.evaluation.page import page_template
 from stvsr.evaluation.pictures import PANELS
 from stvsr.evaluation.scores import (
     MOTIONS,
@@ -32,9 +31,6 @@ MOST_BYTES = 64 * MIB
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?")
 
 _AGAIN = "run the stage that writes it again"
-
-GAIN_SHOWN = 0.005
-"""Gains smaller than this, in dB, are neither coloured as better nor as worse."""
 
 
 def write_report(evaluation: Path, model: Path, out: Path) -> None:
@@ -57,7 +53,7 @@ def write_report(evaluation: Path, model: Path, out: Path) -> None:
     history = read_curves(model / "history.csv", "step")
     positions = read_curves(evaluation / "positions.csv", "frame", texts=("kind",))
     strips = [(motion, scores.strips[motion]) for motion in MOTIONS if motion in scores.strips]
-    page = _template().render(
+    page = page_template("report.html.j2").render(
         scores=scores,
         every=scores.groups["all"],
         strips=strips,
@@ -85,24 +81,6 @@ def _refuse_other_weights(scores: Scores, model: Path) -> None:
             f"{model}: has the weights {trained[:12]}…, the evaluation scores {scored[:12]}…",
             remedy="run `stvsr evaluate` again",
         )
-
-
-def _template() -> Template:
-    """The page; whatever is put into it is escaped, and a misspelt name is an error."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        finalize=_in_one_line,
-    )
-    environment.filters |= {"number": _shown, "direction": _direction}
-    return environment.get_template("report.html.j2")
-
-
-def _in_one_line(value: object) -> object:
-    """A text from outside without control characters; our own markup as it is."""
-    return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _picture(path: Path) -> str:
@@ -169,15 +147,6 @@ def _number(path: Path, line: int, cell: str) -> float:
 
 def _damaged(path: Path, reason: str) -> SourceError:
     return SourceError(f"{path}: damaged ({reason}); {_AGAIN}")
-
-
-def _direction(gain: float | None) -> str:
-    """CSS class of a gain in dB."""
-    return "" if gain is None or abs(gain) < GAIN_SHOWN else "up" if gain > 0 else "down"
-
-
-def _shown(value: float | None, spec: str) -> str:
-    return "\N{EN DASH}" if value is None else format(value, spec).replace("-", "\N{MINUS SIGN}")
 
 
 def _charts(history: Curves, positions: Curves) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Score a method on a set under a protocol: clip by clip, window by window."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,20 +14,26 @@ from stvsr.core.clip import SCALE
 from stvsr.core.errors import InputError, SourceError
 from stvsr.core.files import whole_folder
 from stvsr.core.fingerprint import code_fingerprint
+from stvsr.core.image import UInt8Image
 from stvsr.core.progress import progress
-from stvsr.core.resize import UInt8Image
 from stvsr.data.shards.degrade import DegradationConfig, degrade
 from stvsr.evaluation import intervals
+from stvsr.evaluation.clip_pictures import ClipPictures, Pictures
 from stvsr.evaluation.journal import ScoreJournal
-from stvsr.evaluation.measures import measure_frames
+from stvsr.evaluation.measures import crop_border, measure_frames
+from stvsr.evaluation.meters import Meters
 from stvsr.evaluation.methods import Method, predict_bicubic_linear
 from stvsr.evaluation.protocols import Protocol, Window
 from stvsr.evaluation.scores import FrameScore, frame_scores
 from stvsr.evaluation.set_scores import SCORES_FILE, SetScores, summarise
 from stvsr.evaluation.sets import OpenSet, SetClip
+from stvsr.evaluation.speed import Speed
 from stvsr.evaluation.tables import clips_csv, frames_csv
 
 logger = logging.getLogger(__name__)
+
+Recorder = Callable[[SetScores, Path], None]
+"""Takes note of a result that is whole, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,14 @@ class Scoring:
         degradation: how LR frames are made where the set does not bring them.
         lr_folder: the set's folder of LR frames; "" where they are made.
         device: of the network.
+        measures: further measures, keys of `stvsr.evaluation.meters.FURTHER`.
     """
 
     protocol: Protocol
     degradation: DegradationConfig
     lr_folder: str
     device: torch.device
+    measures: tuple[str, ...] = ()
 
     @property
     def lr_from(self) -> str:
@@ -52,7 +60,16 @@ class Scoring:
         return f"read from {self.lr_folder}" if self.lr_folder else str(self.degradation)
 
 
-def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out: Path) -> SetScores:
+def score_set(
+    name: str,
+    method: Method,
+    opened: OpenSet,
+    scoring: Scoring,
+    out: Path,
+    *,
+    speed: Sequence[Speed] = (),
+    record: Recorder | None = None,
+) -> SetScores:
     """Score a method, and the bicubic+linear baseline on the same frames.
 
     Killed at any moment, the same call resumes with the clip that was not finished and gives the
@@ -63,8 +80,10 @@ def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out:
         method: what is scored.
         opened: the set; its whole clips are scored.
         scoring: the conditions.
-        out: folder that gets scores.json, clips.csv and frames.csv; it appears whole or not at
-            all.
+        out: folder that gets scores.json, clips.csv, frames.csv and pictures; it appears whole or
+            not at all.
+        speed: what was measured of the network, for the result.
+        record: gets the result when it is whole; until it has ended well, no clip is forgotten.
 
     Returns:
         The content of scores.json.
@@ -73,12 +92,14 @@ def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out:
         SourceError: there is no clip, or a frame is missing, damaged or of the wrong size.
         InputError: a clip is shorter than a window of the protocol.
         ParamsError: the method does not make the frames that the protocol counts.
+        StvsrError: what `record` raises.
     """
     _refuse_clips(opened, scoring.protocol)
     method.refuse(opened.clips, scoring.protocol)
     _warn(method, scoring)
     journal = ScoreJournal(out, _conditions(scoring))
-    frames = _score_clips(name, method, opened, scoring, journal)
+    pictures = Pictures(out, opened.clips)
+    frames = _score_clips(name, method, opened, scoring, journal, pictures)
     scores = SetScores(
         method=name,
         model=method.facts,
@@ -90,18 +111,29 @@ def score_set(name: str, method: Method, opened: OpenSet, scoring: Scoring, out:
         frames=len(frames),
         frames_left_out=sum(not frame.is_scored for frame in frames),
         missing=opened.missing,
+        left_out=opened.left_out,
         interval=intervals.ABOUT,
         code=code_fingerprint([__name__]),
+        speed=tuple(speed),
         groups=summarise(frames, per_folder=scoring.protocol.weighs_folders),
     )
     with whole_folder(out) as partial:
         _write(partial, scores, frames)
+        pictures.copy_to(partial)
+    if record:
+        record(scores, out)
     journal.remove()
+    pictures.remove()
     return scores
 
 
 def _score_clips(
-    name: str, method: Method, opened: OpenSet, scoring: Scoring, journal: ScoreJournal
+    name: str,
+    method: Method,
+    opened: OpenSet,
+    scoring: Scoring,
+    journal: ScoreJournal,
+    pictures: Pictures,
 ) -> list[FrameScore]:
     """Score the clips that the journal does not hold."""
     journal.open()
@@ -111,8 +143,9 @@ def _score_clips(
     for clip in progress(opened.clips, len(opened.clips), f"scoring {name}"):
         state = _state(method, clip)
         scored = journal.find(clip.name, state)
-        if scored is None:
-            scored = score_clip(method, clip, scoring, opened.size)
+        if scored is None or not pictures.are_there(clip):
+            taken = pictures.of(clip, scoring.protocol)
+            scored = score_clip(method, clip, scoring, opened.size, taken)
             journal.add(state, scored)
         frames += scored
     return frames
@@ -120,7 +153,11 @@ def _score_clips(
 
 @torch.inference_mode()
 def score_clip(
-    method: Method, clip: SetClip, scoring: Scoring, size: tuple[int, int] | None
+    method: Method,
+    clip: SetClip,
+    scoring: Scoring,
+    size: tuple[int, int] | None,
+    pictures: ClipPictures | None = None,
 ) -> list[FrameScore]:
     """Score every frame of a clip that the protocol counts; a window of it is in memory at a time.
 
@@ -129,9 +166,11 @@ def score_clip(
         clip: what it is scored on.
         scoring: the conditions.
         size: (W, H) that the HR frames must have; None: that of the first.
+        pictures: takes and writes the clip's pictures.
     """
     protocol, device = scoring.protocol, scoring.device
     reader = _ClipReader(clip, scoring, size)
+    meters = Meters(scoring.measures)
     scored: list[FrameScore] = []
     for window in protocol.windows(len(clip.hr)):
         hr = reader.hr_frames(window).to(device)
@@ -143,15 +182,29 @@ def score_clip(
                 "truth's; score frames of the same size"
             )
         baseline = predict_bicubic_linear(window, lr_clip)
+        if pictures:
+            pictures.add(window, {"truth": hr, "bicubic_linear": baseline, "method": sr})
         scored += frame_scores(
             clip.name,
             clip.motion,
             window.scored,
             window.inputs,
-            measure_frames(sr, hr, crop=protocol.crop),
-            measure_frames(baseline, hr, crop=protocol.crop),
+            *_measure((sr, baseline), hr, protocol.crop, meters),
         )
+    if pictures:
+        pictures.write()
     return sorted(scored, key=lambda row: row.frame)
+
+
+def _measure(
+    outputs: Sequence[Tensor], hr: Tensor, crop: int, meters: Meters
+) -> list[list[dict[str, float]]]:
+    """Scores of the frames of each method, (n, 3, H, W): for each a mapping for each frame."""
+    further = meters.add([crop_border(output, crop) for output in outputs], crop_border(hr, crop))
+    return [
+        [row | more for row, more in zip(measure_frames(output, hr, crop=crop), of, strict=True)]
+        for output, of in zip(outputs, further, strict=True)
+    ]
 
 
 class _ClipReader:
@@ -204,6 +257,7 @@ def _conditions(scoring: Scoring) -> dict[str, str]:
         "protocol": scoring.protocol.name,
         "lr": scoring.lr_from,
         "device": scoring.device.type,
+        "measures": ",".join(scoring.measures),
         "code": code_fingerprint([__name__]),
     }
 

@@ -35,7 +35,8 @@ class FrameScore:
         frame: place in the clip, from 1.
         kind: whether it was an input or is interpolated.
         network: the network's scores by measure (`stvsr.evaluation.measures`), "psnr_y" and
-            "ssim_y" always; a PSNR is infinite where the frame equals the ground truth.
+            "ssim_y" always; a PSNR is infinite where the frame equals the ground truth. A further
+            measure (`stvsr.evaluation.meters`) may be missing, as on a clip's first frame.
         bicubic_linear: the baseline's, by the same measures.
         start: those of the network that training started from; None where there is none.
     """
@@ -261,29 +262,38 @@ def parts_of(frames: Sequence[FrameScore]) -> dict[str, list[FrameScore]]:
     }
 
 
-def of_network(measure: str) -> Callable[[FrameScore], float]:
+Value = Callable[[FrameScore], float | None]
+"""A value of a frame; None where it has none."""
+
+
+def measures_of(frames: Iterable[FrameScore]) -> list[str]:
+    """The measures that some of the frames have, each once, in their order."""
+    return list(dict.fromkeys(name for frame in frames for name in frame.network))
+
+
+def of_network(measure: str) -> Value:
     """The network's score of a frame by a measure, as `clip_means` takes it."""
-    return lambda frame: frame.network[measure]
+    return lambda frame: frame.network.get(measure)
 
 
-def of_baseline(measure: str) -> Callable[[FrameScore], float]:
+def of_baseline(measure: str) -> Value:
     """The baseline's score of a frame by a measure."""
-    return lambda frame: frame.bicubic_linear[measure]
+    return lambda frame: frame.bicubic_linear.get(measure)
 
 
-def of_start(measure: str) -> Callable[[FrameScore], float]:
+def of_start(measure: str) -> Value:
     """The score of a frame by a measure of the network that training started from."""
-    return lambda frame: (frame.start or {})[measure]
+    return lambda frame: (frame.start or {}).get(measure)
 
 
-def gain(measure: str) -> Callable[[FrameScore], float]:
+def gain(measure: str) -> Value:
     """Network minus baseline, of a frame by a measure."""
-    return lambda frame: frame.network[measure] - frame.bicubic_linear[measure]
+    return lambda frame: _difference(frame.network.get(measure), frame.bicubic_linear.get(measure))
 
 
 def clip_means(
     frames: Sequence[FrameScore],
-    value: Callable[[FrameScore], float],
+    value: Value,
     *,
     per_folder: bool = False,
 ) -> list[float]:
@@ -291,21 +301,22 @@ def clip_means(
 
     Args:
         frames: of any clips; those that are not scored are left out.
-        value: the value of a frame.
+        value: the value of a frame; frames and clips without one are left out.
         per_folder: average the clips of a folder first ("00001" of "00001/0266"), and return a
             mean per folder; a clip outside of any folder is one of its own.
     """
     means: dict[str, list[float]] = {}
     for name, clip in by_clip([frame for frame in frames if frame.is_scored]).items():
         unit = name.rpartition("/")[0] or name if per_folder else name
-        means.setdefault(unit, []).append(math.fsum(map(value, clip)) / len(clip))
+        if values := [found for frame in clip if (found := value(frame)) is not None]:
+            means.setdefault(unit, []).append(math.fsum(values) / len(values))
     return [math.fsum(unit) / len(unit) for unit in means.values()]
 
 
 def compare(frames: Sequence[FrameScore]) -> Comparison:
     """Means over each clip's frames, then over clips."""
 
-    def quality(of: Callable[[str], Callable[[FrameScore], float]]) -> Quality:
+    def quality(of: Callable[[str], Value]) -> Quality:
         means = (finite_mean(clip_means(frames, of(measure))) for measure in ("psnr_y", "ssim_y"))
         return Quality(**dict(zip(("psnr_y", "ssim_y"), means, strict=True)))
 

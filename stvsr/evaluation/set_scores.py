@@ -1,24 +1,28 @@
 """Scores of a method on a set under a protocol: the content of a score's scores.json."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from stvsr.core.config import Config, ValidationError
+from stvsr.core.config import Config, Count, Field
 from stvsr.core.errors import SourceError
 from stvsr.evaluation.intervals import bootstrap_interval
 from stvsr.evaluation.scores import (
     FrameScore,
     ModelFacts,
+    Value,
     by_clip,
     clip_means,
     gain,
     group_frames,
+    measures_of,
     of_baseline,
     of_network,
     parts_of,
 )
+from stvsr.evaluation.speed import Speed
 
 SCORES_FILE = "scores.json"
 
@@ -26,21 +30,29 @@ MOST_BYTES = 2**22
 """A scores.json larger than this is not read."""
 
 
+Mean = Annotated[float, Field(ge=-1000, le=1000)]
+"""A mean of a measure: in dB, in pixels, or a number in [-1, 1]."""
+
+
+Line = Annotated[str, Field(max_length=4096)]
+"""A name or a sentence."""
+
+
 class Estimate(Config):
     """A mean over clips with its confidence interval; null where nothing could be scored."""
 
-    mean: float | None
+    mean: Mean | None
     """Mean over clips of the means over frames (over folders, where the protocol says so)."""
-    low: float | None = None
+    low: Mean | None = None
     """Lower end of the interval; null for fewer than two clips."""
-    high: float | None = None
+    high: Mean | None = None
     """Upper end."""
 
 
 class Part(Config):
     """Scores on all frames of a group, on its input frames, or on its interpolated ones."""
 
-    frames: int
+    frames: Count
     """Frames that count."""
     network: dict[str, Estimate]
     """The method's scores by measure."""
@@ -53,7 +65,7 @@ class Part(Config):
 class Group(Config):
     """Scores of all clips, or of one motion class."""
 
-    clips: int
+    clips: Count
     """Clips in it."""
     parts: dict[str, Part]
     """By kind of frame: "all", "input", "interpolated"; one without frames is left out."""
@@ -64,32 +76,36 @@ class SetScores(Config):
 
     format: Literal[1] = 1
     """Version of this layout."""
-    method: str
+    method: Line
     """Name of the method, as tables show it."""
     model: ModelFacts | None
     """The network; null for frames that others made."""
-    set: str
+    set: Line
     """Name of the set."""
-    protocol: str
+    protocol: Line
     """Name of the scoring protocol."""
-    degradation: str
+    degradation: Line
     """How the LR frames were made, or the set's folder they were read from."""
-    rounding: str = "output rounded to 8 bit, Y not rounded"
+    rounding: Line = "output rounded to 8 bit, Y not rounded"
     """Where values were rounded."""
-    crop: int
+    crop: Count
     """Pixels left out along each border."""
-    clips: int
+    clips: Count
     """Clips that were scored."""
-    frames: int
+    frames: Count
     """Frames that were scored."""
-    frames_left_out: int
+    frames_left_out: Count
     """Frames with an infinite PSNR, which count in no mean."""
-    missing: tuple[str, ...]
+    missing: tuple[Line, ...]
     """Files missing from the set when it was scored with `--partial`; empty for a whole set."""
-    interval: str
+    left_out: tuple[Line, ...] = ()
+    """What was beside the clips and is not scored, such as frames of a video that repeat others."""
+    interval: Line
     """How the confidence intervals were made."""
-    code: str
+    code: Line
     """Fingerprint of the code that scored."""
+    speed: tuple[Speed, ...] = ()
+    """Time and memory of the network, at the sizes that were asked for."""
     groups: dict[str, Group]
     """Scores of "all" clips and of each motion class."""
 
@@ -115,6 +131,25 @@ def summarise(frames: Sequence[FrameScore], *, per_folder: bool) -> dict[str, Gr
     }
 
 
+def score_name(scores: SetScores) -> str:
+    """Name of the conditions of a score, such as "vid4_stvsr", in characters that MLflow takes."""
+    parts = [scores.set, scores.protocol]
+    parts += [] if scores.degradation == "bicubic" else [scores.degradation]
+    parts += ["partial"] if scores.partial else []
+    return "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts)
+
+
+def score_metrics(scores: SetScores) -> dict[str, float]:
+    """The means on all clips by measure, kind of frame and method, and the gain in PSNR-Y."""
+    metrics: dict[str, float] = {}
+    for kind, part in scores.groups["all"].parts.items():
+        ending = "" if kind == "all" else f"_{kind}"
+        means = {name: estimate.mean for name, estimate in part.network.items()}
+        means["gain_psnr_y"] = part.gain["psnr_y"].mean
+        metrics |= {f"{name}{ending}": mean for name, mean in means.items() if mean is not None}
+    return metrics
+
+
 def read_set_scores(folder: Path) -> SetScores:
     """Read a score's scores.json.
 
@@ -123,25 +158,16 @@ def read_set_scores(folder: Path) -> SetScores:
     """
     path = folder / SCORES_FILE
     try:
-        with path.open("rb") as file:
-            return SetScores.model_validate_json(file.read(MOST_BYTES))
-    except OSError as error:
-        raise SourceError(
-            f"{path}: cannot be read ({error.strerror}); run `stvsr score` first"
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise SourceError(
-            f"{path}: no score of this version ({where}: {first['msg']}); run `stvsr score` again"
-        ) from None
+        return SetScores.read(path, SourceError, "run `stvsr score` again", limit=MOST_BYTES)
+    except FileNotFoundError:
+        raise SourceError(f"{path}: no such file; run `stvsr score` first") from None
 
 
 def _part(frames: Sequence[FrameScore], per_folder: bool) -> Part:
-    def estimates(value: Callable[[str], Callable[[FrameScore], float]]) -> dict[str, Estimate]:
+    def estimates(value: Callable[[str], Value]) -> dict[str, Estimate]:
         return {
             name: _estimate(clip_means(frames, value(name), per_folder=per_folder))
-            for name in frames[0].network
+            for name in measures_of(frames)
         }
 
     return Part(

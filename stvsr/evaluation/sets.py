@@ -2,11 +2,11 @@
 
 A set of frames is a folder with `GT/CLIP/*.png` and perhaps LR folders such as `BIx4/CLIP/*.png`
 beside it, or with `CLIP/*.png` alone. Vimeo-90K's sets are its zip or its unpacked folder with the
-motion lists.
+motion lists. A folder of videos, or one video, has a clip for each segment of them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stvsr.core.clip import SEPTUPLET
@@ -19,7 +19,10 @@ from stvsr.data.clips.numbered import (
     SeptupletFrames,
     folders_of_frames,
 )
+from stvsr.data.sources.videos import videos_in
 from stvsr.data.sources.vimeo90k import zip_in
+from stvsr.evaluation.video_clips import open_videos
+from stvsr.video.reader import shown_name
 
 HR_FOLDER = "GT"
 """Name of the folder of HR frames in a set that has others beside it."""
@@ -77,16 +80,20 @@ class OpenSet:
     """A set on the disk.
 
     Attributes:
-        name: name of the benchmark, or "folder NAME": a folder's name promises nothing.
+        name: name of the benchmark, or "folder NAME" or "video NAME": a file's name promises
+            nothing.
         clips: the clips that are whole, by name in order.
         missing: what is missing or wrong, one line each; empty for a whole set.
         size: (W, H) that HR frames must have; None for any.
+        left_out: what is beside the clips and not scored, and why, one line each; it makes no set
+            incomplete.
     """
 
     name: str
     clips: tuple[SetClip, ...]
     missing: tuple[str, ...]
     size: tuple[int, int] | None = None
+    left_out: tuple[str, ...] = ()
 
 
 VID4_FRAMES = {"calendar": 41, "city": 34, "foliage": 49, "walk": 47}
@@ -152,13 +159,17 @@ def find_set(name: str) -> BenchmarkSet | None:
     return next((known for known in SETS if known.name == name), None)
 
 
-def open_set(name: str, folder: Path | None = None, lr_folder: str = "") -> OpenSet:
-    """Open a benchmark set by name, or any folder of clips; no frame is read.
+def open_set(
+    name: str, folder: Path | None = None, lr_folder: str = "", least: int = SEPTUPLET
+) -> OpenSet:
+    """Open a benchmark set by name, or any folder of clips; no frame is read, but of videos.
 
     Args:
-        name: name of a benchmark, or path of a folder of clips.
+        name: name of a benchmark, or path of a folder of clips, of a folder of videos, or of one
+            video.
         folder: where a benchmark is; default: data/vimeo90k or data/sets/NAME.
         lr_folder: name of the set's folder of LR frames, such as "BIx4"; "": there is none.
+        least: frames that a clip of a video has at least.
 
     Raises:
         ParamsError: the name is neither, or the set has no LR frames.
@@ -166,7 +177,7 @@ def open_set(name: str, folder: Path | None = None, lr_folder: str = "") -> Open
     """
     known = find_set(name)
     if known is None:
-        return _open_folder(_folder_of_clips(name, folder), lr_folder)
+        return _open_unknown(_folder_of_clips(name, folder), lr_folder, least)
     root = folder or Path("data", "vimeo90k" if known.motion else f"sets/{known.name}")
     if not root.exists():
         raise SourceError(
@@ -197,13 +208,41 @@ def refuse_incomplete(opened: OpenSet) -> None:
 
 def _folder_of_clips(name: str, folder: Path | None) -> Path:
     root = folder or Path(name)
-    if not root.is_dir():
+    if not root.exists():
         allowed = ", ".join(known.name for known in SETS)
         raise ParamsError(
             f"--set: found {name!r}, which is no set and no folder; allowed: {allowed}, or a "
-            "folder of clips"
+            "folder of clips, or of videos"
         )
     return root
+
+
+def _open_unknown(root: Path, lr_folder: str, least: int) -> OpenSet:
+    """A folder of frames, one of videos, or a video; videos beside frames are left out."""
+    if not root.is_dir() or not folders_of_frames(root):
+        return _open_videos(root, lr_folder, least)
+    opened = _open_folder(root, lr_folder)
+    beside = [path.relative_to(root).as_posix() for path in videos_in(root)]
+    left_out = (f"{shown_name(path)}: a video beside clips of frames" for path in beside)
+    return replace(opened, left_out=tuple(left_out))
+
+
+def _open_videos(root: Path, lr_folder: str, least: int) -> OpenSet:
+    if lr_folder:
+        raise ParamsError(
+            f"--lr: found {lr_folder!r}; videos have no LR frames: leave --lr out, and "
+            "--degradation makes them"
+        )
+    if root.is_dir() and not videos_in(root):
+        raise SourceError(
+            f"{root}: found no clip; expected one folder for each clip, with its frames as "
+            "numbered PNGs, or videos"
+        )
+    found = open_videos(root, least)
+    kind = "folder" if root.is_dir() else "video"
+    clips = tuple(SetClip(name, "", frames) for name, frames in found.clips.items())
+    name = f"{kind} {shown_name(root.resolve().name)}"
+    return OpenSet(name, clips, tuple(found.missing), left_out=tuple(found.left_out))
 
 
 def _open_folder(root: Path, lr_folder: str) -> OpenSet:

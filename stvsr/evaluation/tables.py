@@ -13,6 +13,7 @@ from stvsr.evaluation.scores import (
     by_clip,
     clip_means,
     compare,
+    measures_of,
     of_baseline,
     of_network,
     parts_of,
@@ -24,12 +25,14 @@ Row = dict[str, str | int | float | None]
 
 def clips_csv(frames: Sequence[FrameScore]) -> str:
     """One row per clip: the means over its frames."""
-    return to_csv(map(_clip_row, by_clip(frames).values()))
+    names = measures_of(frames)
+    return to_csv(_clip_row(clip, names) for clip in by_clip(frames).values())
 
 
 def frames_csv(frames: Sequence[FrameScore]) -> str:
     """One row per frame of every clip; an infinite PSNR is an empty cell."""
-    return to_csv(map(_frame_row, frames))
+    names = measures_of(frames)
+    return to_csv(_frame_row(frame, names) for frame in frames)
 
 
 def positions_csv(frames: Sequence[FrameScore]) -> str:
@@ -41,7 +44,7 @@ def positions_csv(frames: Sequence[FrameScore]) -> str:
     )
 
 
-def _clip_row(frames: Sequence[FrameScore]) -> Row:
+def _clip_row(frames: Sequence[FrameScore], names: Sequence[str]) -> Row:
     parts = parts_of(frames)
     every, inputs = compare(parts["all"]), compare(parts["input"])
     interpolated = compare(parts["interpolated"])
@@ -56,7 +59,7 @@ def _clip_row(frames: Sequence[FrameScore]) -> Row:
         "ssim_y": every.network.ssim_y,
         "bicubic_linear_ssim_y": every.bicubic_linear.ssim_y,
         **_start_means(every),
-        **_further_means(frames),
+        **_further_means(frames, names),
     }
 
 
@@ -71,17 +74,17 @@ def _start_means(compared: Comparison) -> Row:
     }
 
 
-def _further_means(frames: Sequence[FrameScore]) -> Row:
+def _further_means(frames: Sequence[FrameScore], names: Sequence[str]) -> Row:
     """A clip's means of the measures beside those on Y."""
     row: Row = {}
-    for name in frames[0].network:
+    for name in names:
         if name not in ON_Y:
             row[name] = finite_mean(clip_means(frames, of_network(name)))
             row[f"bicubic_linear_{name}"] = finite_mean(clip_means(frames, of_baseline(name)))
     return row
 
 
-def _frame_row(frame: FrameScore) -> Row:
+def _frame_row(frame: FrameScore, names: Sequence[str]) -> Row:
     methods = {"": frame.network, "bicubic_linear_": frame.bicubic_linear}
     if frame.start is not None:
         methods["start_"] = frame.start
@@ -91,8 +94,8 @@ def _frame_row(frame: FrameScore) -> Row:
         "frame": frame.frame,
         "kind": frame.kind,
         **{
-            f"{method}{name}": finite_or_none(scores[name])
-            for name in frame.network
+            f"{method}{name}": finite_or_none(scores.get(name, math.inf))
+            for name in names
             for method, scores in methods.items()
         },
     }

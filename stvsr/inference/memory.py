@@ -67,7 +67,8 @@ def _per_tile_pixel(model: StvsrModel, how: Upscaling) -> int:
     weights = [parameter.shape[0] for parameter in model.parameters() if parameter.ndim == 4]
     channels = sorted(weights)[len(weights) // 2] if weights else 3
     made = 2 * how.window - 1
-    return PER_ACTIVATION * channels * how.window // WINDOW + PER_OUTPUT * SCALE**2 * made
+    activations = int(PER_ACTIVATION * channels * model.memory_factor) * how.window // WINDOW
+    return activations + PER_OUTPUT * SCALE**2 * made
 
 
 def tile_for(memory: int, model: StvsrModel, how: Upscaling, size: tuple[int, int]) -> int:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stvsr.data.sources.scenes import THUMBNAIL, CutDetector, UInt8Image
+from stvsr.core.image import UInt8Image
+from stvsr.data.sources.scenes import THUMBNAIL, CutDetector
 
 CUT_KNOWN = 2
 """Frames after a cut that the detector needs; it takes no cut closer than that to either end, so

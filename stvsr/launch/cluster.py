@@ -48,6 +48,10 @@ DRIVER_ENVIRONMENT = {
 }
 """Environment of a process that starts training workers, unless it is set already."""
 
+LOCAL_ENVIRONMENT = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+"""The same for a local cluster: nobody takes its only node away, and the watcher is one more
+process that takes seconds to start."""
+
 Resources = Mapping[str, float]
 """Resources of a node or needs of a worker, such as {"CPU": 4.0, "GPU": 1.0}."""
 
@@ -66,17 +70,18 @@ def cluster(address: str | None = None, *, dashboard: bool = False) -> Iterator[
     Raises:
         ServiceError: nothing answers at the address, or it refuses.
     """
-    for name, value in DRIVER_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     named = name_address(address)
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    is_local = address == "local"
+    for name, value in (DRIVER_ENVIRONMENT | (LOCAL_ENVIRONMENT if is_local else {})).items():
+        os.environ.setdefault(name, value)
     told = {"worker_process_setup_hook": set_own_address} if dashboard else None
     with ExitStack() as local:
         try:
-            if address and address != "local":
-                _join(address, told)
-            else:
+            if is_local:
                 _start(local, dashboard, told)
+            else:
+                _join(address, told)
         except (OSError, RuntimeError, ValueError, RayError) as error:
             raise _refusal(error, named) from None
         try:

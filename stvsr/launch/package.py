@@ -10,6 +10,7 @@ import stvsr
 from stvsr.core.files import write_text_whole
 from stvsr.launch.job import git_commit
 from stvsr.launch.settings import Settings, own_settings
+from stvsr.open_model import absolute_name
 from stvsr.params import Params
 from stvsr.tracking.store import resolve_uri
 
@@ -36,7 +37,9 @@ def package(params: Params, project: Path) -> Iterator[Path]:
             source, Path(folder, source.name), ignore=shutil.ignore_patterns("__pycache__")
         )
         tracking = params.tracking.model_copy(update={"uri": None})
-        sent = params.model_copy(update={"tracking": tracking})
+        start = params.train.start_from
+        train = params.train.model_copy(update={"start_from": start and absolute_name(start)})
+        sent = params.model_copy(update={"tracking": tracking, "train": train})
         write_text_whole(Path(folder, PARAMS_FILE), sent.model_dump_json(by_alias=True))
         settings = own_settings() | {
             "STVSR_GIT_COMMIT": git_commit(project),

@@ -21,7 +21,7 @@ class Start:
     """The weights that a run starts from.
 
     Attributes:
-        name: as `train.start_from` has it; of a path its last part, since a card goes to others.
+        name: as `train.start_from` has it; of a path its last two parts, since others see a card.
         model: the network.
         card: its card.
         weights: the network's state.
@@ -58,15 +58,15 @@ def find_start(params: Params) -> Start | None:
     name = params.train.start_from
     if name is None:
         return None
-    start = open_start(name)
+    start = open_start(name, params.tracking.uri)
     if not params.train.start_partly:
         refuse_misfits(misfits(network.state_dict(), start.weights), f"train.start_from: {name}")
     return start
 
 
-def open_start(name: str) -> Start:
+def open_start(name: str, tracking_uri: str | None = None) -> Start:
     """The network of this name, as a start; arguments and errors as `open_model` has them."""
-    model, card = open_model(name)
+    model, card = open_model(name, tracking_uri)
     weights = model.state_dict()
     shown = name if name.startswith("models:/") else "/".join(Path(name).parts[-2:])
     sha256 = hashlib.sha256(tensors_to_bytes(weights)).hexdigest()

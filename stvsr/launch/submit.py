@@ -241,9 +241,20 @@ def _accompany(client: JobSubmissionClient, job: str, dashboard: str) -> int:
                 )  # fmt: skip
                 return 130
             asked = True
-            client.stop_job(job)
+            try:
+                client.stop_job(job)
+            except REFUSALS as error:
+                raise ServiceError(
+                    f"job {job}: cannot be stopped ({_reason(error)}); stop it with `ray job stop "
+                    f"--address {dashboard} {job}`"
+                ) from None
             logger.warning("stopping job %s: the step is ended and a checkpoint saved", job)
-    details = client.get_job_info(job)
+    try:
+        details = client.get_job_info(job)
+    except REFUSALS as error:
+        raise ServiceError(
+            f"job {job}: its end is not known ({_reason(error)})", resumable=True
+        ) from None
     if details.status == JobStatus.SUCCEEDED:
         return 0
     if details.status == JobStatus.STOPPED:

@@ -1,19 +1,27 @@
 """`stvsr track sync`: upload the metrics that a tracker missed."""
 
 import logging
+import os
+import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import torch
 
 from stvsr.core.config import Config, Count, Field
 from stvsr.core.errors import BusyError, CheckpointError, TrainingError
 from stvsr.core.files import MIB, only_writer, read_bytes, write_text_whole
 from stvsr.launch.job import TrainJob
+from stvsr.params import Params
 from stvsr.tracking.mlflow_tracker import MlflowTracker, known_runs, tag_weights
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import read_history
 from stvsr.training.loop import PICTURE
-from stvsr.training.run import RunFolder, read_run
+from stvsr.training.run import RunFolder, flatten, read_run
+from stvsr.training.tracker import Scalar
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +43,35 @@ class TrackedRun(Config):
     """Origin of the run."""
     parent: str | None = None
     """MLflow id of the search that this run is a trial of."""
+    circumstances: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    """Parameters that do not decide the weights, machine and library versions, by dotted name."""
+
+
+LIBRARIES = ("torch", "numpy", "safetensors", "pillow", "ray", "webdataset", "nvidia-dali-cuda130")
+"""Distributions whose versions a run records, where they are installed."""
+
+
+def circumstances(params: Params) -> dict[str, Scalar]:
+    """All parameters but the store's address, this machine, and the versions of the libraries."""
+    installed = {name.lower(): version for name, version in _installed(LIBRARIES)}
+    return flatten(
+        {
+            **params.model_dump(mode="json", by_alias=True, exclude={"tracking"}),
+            "machine": {
+                "system": platform.system(),
+                "processor": platform.machine(),
+                "cores": len(os.sched_getaffinity(0)),
+                "gpus": torch.cuda.device_count(),
+            },
+            "library": {"python": platform.python_version(), **installed},
+        }
+    )
+
+
+def _installed(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in names:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
 
 
 def tracked(job: TrainJob) -> TrackedRun:
@@ -44,6 +81,7 @@ def tracked(job: TrainJob) -> TrackedRun:
         steps=job.params.train.steps,
         tags=job.tags,
         parent=job.parent,
+        circumstances=circumstances(job.params),
     )
 
 
@@ -54,14 +92,17 @@ def remember(job: TrainJob) -> None:
 
 
 def open_tracker(uri: str, run: RunFolder, record: TrackedRun) -> MlflowTracker:
-    """The MLflow run of a training run."""
-    return MlflowTracker(
+    """The MLflow run of a training run, with the circumstances of its start."""
+    tracker = MlflowTracker(
         uri, record.experiment, run.path.name, run.path, tags=record.tags, parent=record.parent
     )
+    others = record.circumstances.items()
+    tracker.log_params({key: value for key, value in others if key not in run.parameters})
+    return tracker
 
 
 def sync_runs(runs: Path, uri: str) -> None:
-    """Upload what MLflow does not have of every run in `runs`; a live run uploads by itself.
+    """Upload what MLflow lacks of every run and trial in `runs`; a live one uploads by itself.
 
     Steps that are there already are passed over, so it may be repeated and interrupted.
 
@@ -74,7 +115,8 @@ def sync_runs(runs: Path, uri: str) -> None:
         TrainingError: there is no run.
         CheckpointError: the state of some runs is damaged, a line for each; the others are in.
     """
-    folders = sorted(record.parent for record in runs.glob(f"[!.]*/{RECORD_FILE}"))
+    records = (*runs.glob(f"[!.]*/{RECORD_FILE}"), *runs.glob(f"[!.]*/trial-*/{RECORD_FILE}"))
+    folders = sorted(record.parent for record in records)
     if not folders:
         raise TrainingError(
             f"{runs}: found no run (a folder with {RECORD_FILE}); train one with `stvsr train`, "

@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 from stvsr.artifact import (
     START_FOLDER,
     Card,
-    CodeVersion,
     load_artifact,
     load_weights,
     save_artifact,
@@ -115,56 +115,125 @@ def train(
         raise TrainingError(
             "--fresh and --continue-with-changed-code: found both; give one of them"
         )
-    lineage = checked_lineage(shards, params.loader)
-    start = find_start(params)
-    start_sha256 = start.sha256 if start else ""
-    deciding = deciding_parameters(params, lineage, start_sha256)
-    stem = run_stem(params, lineage, start_sha256)
-    code = present_code(params.model.name)
-    path = find_run(
+    wanted = _find_wanted(
+        params,
+        shards,
         runs.resolve(),
-        stem,
-        code,
+        data_version,
         continue_with_changed_code=continue_with_changed_code,
         fresh=fresh,
     )
-    if not (fresh or path.exists()) and _is_published(out, stem, code):
+    if not (fresh or wanted.path.exists()) and _is_published(out, wanted):
         logger.info("%s: is the model of this run already; --fresh trains anew", out)
         return
-    run = RunFolder(
-        path,
-        RunRecord(parameters=flatten(deciding), code=(code,), data_version=data_version),
-    )
-    checkpoint = None
-    if not fresh:
-        run = open_run(path, deciding, code, data_version=data_version)
-        checkpoint = Checkpoints(run.checkpoints).newest_whole()
-    if checkpoint is None or checkpoint.counters.step < params.train.steps:
-        uri = resolve_uri(params.tracking.uri, Path().resolve())
+    uri = resolve_uri(params.tracking.uri, Path().resolve())
+    newest = None if fresh else Checkpoints(wanted.open().checkpoints).newest_whole()
+    if newest is None or newest.counters.step < params.train.steps:
         with cluster(address):
-            refuse_unshared_storage(new_job(params, shards, run, tracking_uri=uri))
-            resources = worker_resources(params.train.workers, params.train.min_workers)
-            # what is there goes, and other code is recorded, when nothing is in the way
-            open_run(path, deciding, code, data_version=data_version, fresh=fresh)
-            run = continue_run(path, code, checkpoint.counters.step if checkpoint else 0)
-            if start:
-                start.keep(path)
-            job = new_job(
-                params, shards, run, tracking_uri=uri, profile=profile, start=start_sha256
+            newest = _train_to_the_end(
+                wanted, newest, params, shards, uri, fresh=fresh, profile=profile
             )
-            fit(job, resources)
-        checkpoint = Checkpoints(run.checkpoints).newest_whole()
     else:
-        logger.info("%s: is at step %d, its last; --fresh trains anew", path, params.train.steps)
-    if checkpoint is None:
-        raise TrainingError(f"{path}: the run ended without a checkpoint; see {path / 'train.log'}")
-    run = read_run(path)
-    card = card_of(run, checkpoint.counters.step, start.name if start else "")
-    card = _publish(run, checkpoint, card, start, out)
-    write_text_whole(path / WEIGHTS_FILE, f"{card.weights_sha256}\n")
+        logger.info(
+            "%s: is at step %d, its last; --fresh trains anew", wanted.path, params.train.steps
+        )
+    card = _publish(read_run(wanted.path), newest, wanted.start, out)
+    write_text_whole(wanted.path / WEIGHTS_FILE, f"{card.weights_sha256}\n")
+    _tag(uri, wanted.path, card, out)
+
+
+@dataclass(frozen=True)
+class _WantedRun:
+    """The run that a command asks for, which may have begun before.
+
+    Attributes:
+        path: its folder.
+        stem: the part of its name that its parameters decide.
+        record: what its record is if it begins now.
+        start: the network that it starts from; None: random weights.
+    """
+
+    path: Path
+    stem: str
+    record: RunRecord
+    start: Start | None
+
+    def open(self, *, fresh: bool = False) -> RunFolder:
+        """Make the run's folder, or find what is there; errors as `open_run`."""
+        return open_run(
+            self.path,
+            self.record.parameters,
+            self.record.code[0],
+            data_version=self.record.data_version,
+            start_from=self.record.start_from,
+            fresh=fresh,
+        )
+
+
+def _find_wanted(
+    params: Params,
+    shards: Address,
+    runs: Path,
+    data_version: str,
+    *,
+    continue_with_changed_code: bool,
+    fresh: bool,
+) -> _WantedRun:
+    """The run of these parameters, this data and this code; nothing is written."""
+    lineage = checked_lineage(shards, params.loader)
+    start = find_start(params)
+    sha256, name = (start.sha256, start.name) if start else ("", "")
+    stem, code = run_stem(params, lineage, sha256), present_code(params.model.name)
+    path = find_run(
+        runs, stem, code, continue_with_changed_code=continue_with_changed_code, fresh=fresh
+    )
+    record = RunRecord(
+        parameters=flatten(deciding_parameters(params, lineage, sha256)),
+        code=(code,),
+        data_version=data_version,
+        start_from=name,
+    )
+    return _WantedRun(path, stem, record, start)
+
+
+def _train_to_the_end(
+    wanted: _WantedRun,
+    newest: Checkpoint | None,
+    params: Params,
+    shards: Address,
+    uri: str,
+    *,
+    fresh: bool,
+    profile: bool,
+) -> Checkpoint:
+    """Train on the cluster that is connected; the last checkpoint.
+
+    What `fresh` throws away, and the record of other code, change when nothing is in the way any
+    more.
+    """
+    planned = RunFolder(wanted.path, wanted.record)
+    refuse_unshared_storage(new_job(params, shards, planned, tracking_uri=uri))
+    resources = worker_resources(params.train.workers, params.train.min_workers)
+    wanted.open(fresh=fresh)
+    step = newest.counters.step if newest else 0
+    run = continue_run(wanted.path, wanted.record.code[0], step)
+    if wanted.start:
+        logger.info("train.start_from: the weights of %s", wanted.start.name)
+        wanted.start.keep(wanted.path)
+    sha256 = wanted.start.sha256 if wanted.start else ""
+    fit(new_job(params, shards, run, tracking_uri=uri, profile=profile, start=sha256), resources)
+    last = Checkpoints(run.checkpoints).newest_whole()
+    if last is None:
+        raise TrainingError(
+            f"{run.path}: the run ended without a checkpoint; see {run.path / 'train.log'}"
+        )
+    return last
+
+
+def _tag(uri: str, run: Path, card: Card, out: Path) -> None:
+    """Name the weights in the run's MLflow run; a store that fails costs a warning."""
     try:
-        uri = resolve_uri(params.tracking.uri, Path().resolve())
-        tag_weights(uri, path, card.weights_sha256)
+        tag_weights(uri, run, card.weights_sha256)
     except ServiceError as error:
         logger.warning(
             "tracker: %s; the trained network is in %s all the same, and `stvsr track sync` "
@@ -334,21 +403,20 @@ def checked_lineage(shards: Address, loader: LoaderConfig) -> Lineage:
     return train_set.lineage
 
 
-def _is_published(out: Path, stem: str, code: CodeVersion) -> bool:
+def _is_published(out: Path, wanted: _WantedRun) -> bool:
     """True if `out` holds the whole, finished model of these parameters and this code."""
     try:
         _, card = load_artifact(out)
     except CheckpointError:
         return False
     last = card.code[-1].fingerprint if card.code else ""
-    is_this = card.run.startswith(f"{stem}-") and last == code.fingerprint
-    return is_this and card.step == card.steps_total
+    is_code = last == wanted.record.code[0].fingerprint
+    return card.run.startswith(f"{wanted.stem}-") and is_code and card.step == card.steps_total
 
 
-def _publish(
-    run: RunFolder, checkpoint: Checkpoint, card: Card, start: Start | None, out: Path
-) -> Card:
+def _publish(run: RunFolder, checkpoint: Checkpoint, start: Start | None, out: Path) -> Card:
     """Write the model folder (the averaged weights, if the run keeps any), start and curves."""
+    card = card_of(run, checkpoint.counters.step)
     model = build_model(card.model)
     load_weights(model, checkpoint.ema or checkpoint.weights, str(run.path))
     with whole_folder(out) as partial:

@@ -7,6 +7,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,15 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 from rich.table import Table
 
-from stvsr.core.errors import ParamsError, TrainingError
+from stvsr.core.errors import ParamsError, ServiceError, TrainingError
 from stvsr.core.files import only_writer, whole_folder
 from stvsr.core.terminal import output
 from stvsr.data.shards.storage import Address
 from stvsr.launch.cluster import cluster, free_cores, worker_resources
 from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_code
 from stvsr.launch.probe import refuse_unshared_storage
-from stvsr.launch.start import find_start
+from stvsr.launch.start import Start, find_start
+from stvsr.launch.track import remember
 from stvsr.launch.train import (
     MAX_FAILURES,
     checked_lineage,
@@ -39,7 +41,7 @@ from stvsr.params import Params, TuneConfig, parse_params
 from stvsr.tracking.mlflow_tracker import MlflowTracker
 from stvsr.tracking.search import close_search
 from stvsr.tracking.store import resolve_uri
-from stvsr.training.run import RunFolder, RunRecord, fingerprint, flatten, open_run
+from stvsr.training.run import RunFolder, RunRecord, fingerprint, flatten, open_run, read_run
 
 logger = logging.getLogger(__name__)
 
@@ -89,46 +91,71 @@ def tune(
             f"model.name: found {params.model.name!r}; allowed with `stvsr tune`: 'stdan', whose k "
             "and T_top it searches"
         )
+    uri = resolve_uri(params.tracking.uri, Path().resolve())
+    run, start = _wanted_search(params, shards, runs.resolve(), data_version)
+    sha256 = start.sha256 if start else ""
+    job = new_job(params, shards, run, tracking_uri=uri, reports=True, start=sha256)
+    with cluster(address, dashboard=True), ExitStack() as held:
+        refuse_unshared_storage(job)
+        open_run(
+            run.path, run.parameters, run.record.code[0],
+            data_version=data_version, start_from=run.record.start_from, fresh=not resume,
+        )  # fmt: skip
+        held.enter_context(only_writer(run.path))
+        if start:
+            start.keep(run.path)
+        tracker = MlflowTracker(
+            uri, params.tracking.experiment, run.path.name, run.path, tags=job.tags
+        )
+        tracker.log_params(run.parameters)
+        try:
+            parented = job.model_copy(update={"parent": tracker.run_id})
+            table = _search(parented, run.path, params.tune, params.seed)
+        finally:
+            free_cores()
+    best = _best(table)
+    _keep(table, best, out)
+    _print(table, best, out)
+    _close(uri, params.tracking.experiment, tracker.run_id, best, out)
+
+
+def _wanted_search(
+    params: Params, shards: Address, runs: Path, data_version: str
+) -> tuple[RunFolder, Start | None]:
+    """The search of these parameters, data and code, and its start; nothing is written."""
     lineage = checked_lineage(shards, params.loader)
     start = find_start(params)
-    start_sha256 = start.sha256 if start else ""
     code = present_code(params.model.name)
     deciding = flatten(
         {
-            **deciding_parameters(params, lineage, start_sha256),
+            **deciding_parameters(params, lineage, start.sha256 if start else ""),
             "tune": params.tune.model_dump(),
             "code": code.fingerprint,
         }
     )
-    name = f"tune-{fingerprint(deciding)}"
-    folder = (runs / name).resolve()
-    uri = resolve_uri(params.tracking.uri, Path().resolve())
-    record = RunRecord(parameters=deciding, code=(code,), data_version=data_version)
-    job = new_job(
-        params, shards, RunFolder(folder, record), tracking_uri=uri, reports=True,
-        start=start_sha256,
-    )  # fmt: skip
-    with cluster(address, dashboard=True), only_writer(folder):
-        refuse_unshared_storage(job)
-        if not resume:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        if start:
-            start.keep(folder)
-        tracker = MlflowTracker(uri, params.tracking.experiment, name, folder, tags=job.tags)
-        tracker.log_params(deciding)
-        job = job.model_copy(update={"parent": tracker.run_id})
-        try:
-            table = _search(job, folder, params.tune, params.seed)
-        finally:
-            free_cores()
-    best = _best(table)
+    record = RunRecord(
+        parameters=deciding,
+        code=(code,),
+        data_version=data_version,
+        start_from=start.name if start else "",
+    )
+    return RunFolder(runs / f"tune-{fingerprint(deciding)}", record), start
+
+
+def _keep(table: pd.DataFrame, best: Mapping[str, Any], out: Path) -> None:
+    """Write table.csv and best.json, whole or not at all."""
     with whole_folder(out) as partial_out:
         table.to_csv(partial_out / "table.csv", index=False)
         (partial_out / "best.json").write_text(json.dumps(best, indent=2) + "\n")
+
+
+def _close(uri: str, experiment: str, run_id: str, best: Mapping[str, Any], out: Path) -> None:
+    """End the search's MLflow run with its result; a store that fails costs a warning."""
     numbers = {key: value for key, value in best.items() if isinstance(value, float | int)}
-    close_search(uri, params.tracking.experiment, tracker.run_id, out, numbers)
-    _print(table, best, out)
+    try:
+        close_search(uri, experiment, run_id, out, numbers)
+    except ServiceError as error:
+        logger.warning("tracker: %s; the search's result is in %s all the same", error, out)
 
 
 def run_trial(config: Mapping[str, Any], job_json: str, steps: int, report_every: int) -> None:
@@ -136,8 +163,9 @@ def run_trial(config: Mapping[str, Any], job_json: str, steps: int, report_every
     base = TrainJob.model_validate_json(job_json)
     params = trial_params(base.params, config, steps, report_every)
     path = Path(base.run) / f"trial-{ray_tune.get_context().get_trial_id()}"
-    open_run(path, {"model": params.model.model_dump(), "train": params.train.deciding()})
+    _open_trial(path, read_run(Path(base.run)).record, params)
     job = base.model_copy(update={"params": params, "run": str(path)})
+    remember(job)
     job.conversation.raise_refusal()  # Tune starts again what failed, and this would end alike
     shutil.rmtree(path / "ray", ignore_errors=True)
     resources = worker_resources(params.train.workers * base.params.tune.concurrent)
@@ -148,6 +176,20 @@ def run_trial(config: Mapping[str, Any], job_json: str, steps: int, report_every
         error = failure
     job.conversation.raise_refusal()
     raise_refusal(job, error)
+
+
+def _open_trial(path: Path, search: RunRecord, params: Params) -> None:
+    """Make a trial's folder: its record is the search's, with the trial's own model and recipe."""
+    own = {"model": params.model.model_dump(mode="json"), "train": params.train.deciding()}
+    replaced = ("model.", "train.", "tune.", "code")
+    shared = {k: v for k, v in search.parameters.items() if not k.startswith(replaced)}
+    open_run(
+        path,
+        {**shared, **flatten(own)},
+        search.code[-1],
+        data_version=search.data_version,
+        start_from=search.start_from,
+    )
 
 
 def trial_params(

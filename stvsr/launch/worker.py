@@ -77,7 +77,7 @@ def _refuse_other_code(job: TrainJob) -> None:
             f"{job.run}: node {ray.util.get_node_ip_address()} has code {found[:8]}, this run was "
             f"started with {job.code[:8]}",
             remedy="install the same stvsr on all nodes; after an edit run the command again, with "
-            "--continue-with-changed-code if the run shall go on with it",
+            "--continue-with-changed-code if the run is to continue with it",
         )
 
 

@@ -3,13 +3,15 @@
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from stvsr.core.config import Discriminator, Tag
-from stvsr.models import stdan, zooming_slowmo
+from stvsr.models import rstt, stdan, stinet, zooming_slowmo
 from stvsr.models.base import BaseModelConfig, ModelEntry, StvsrModel
 from stvsr.models.bicubic_linear import BicubicLinear, upscale_bicubic_linear
+from stvsr.models.rstt import RsttConfig
 from stvsr.models.stdan import StdanConfig
+from stvsr.models.stinet import StinetConfig
 from stvsr.models.zooming_slowmo import ZoomingSlowMoConfig
 
-MODELS: tuple[ModelEntry, ...] = (stdan.ENTRY, zooming_slowmo.ENTRY)
+MODELS: tuple[ModelEntry, ...] = (stdan.ENTRY, zooming_slowmo.ENTRY, stinet.ENTRY, rstt.ENTRY)
 """Every model: the one place in which a new one is registered."""
 
 MODEL_NAMES: tuple[str, ...] = tuple(entry.name for entry in MODELS)
@@ -44,7 +46,9 @@ __all__ = [
     "BicubicLinear",
     "ModelConfig",
     "ModelEntry",
+    "RsttConfig",
     "StdanConfig",
+    "StinetConfig",
     "StvsrModel",
     "ZoomingSlowMoConfig",
     "build_model",

@@ -55,6 +55,9 @@ class ModelEntry:
         rules: from our parameter names to the published ones; empty where no checkpoint is
             published.
         ignored: last parts of published names that hold no weights.
+        copies: from published names under which a tensor is in a checkpoint once more, since two
+            parts of the network share it, to its own.
+        sizes: presets of the networks whose checkpoints are published.
     """
 
     config: type[BaseModelConfig]
@@ -62,12 +65,22 @@ class ModelEntry:
     recipe: Mapping[str, object]
     rules: tuple[Rule, ...] = ()
     ignored: tuple[str, ...] = ()
+    copies: tuple[Rule, ...] = ()
+    sizes: tuple[str, ...] = ("published",)
     name: str = field(init=False)
 
     @property
     def published(self) -> BaseModelConfig:
         """The configuration of the published network."""
-        return self.config.model_validate({"name": self.name, "preset": "published"})
+        return self._preset("published")
+
+    @property
+    def published_sizes(self) -> tuple[BaseModelConfig, ...]:
+        """The configurations of all networks whose checkpoints are published."""
+        return tuple(map(self._preset, self.sizes))
+
+    def _preset(self, preset: str) -> BaseModelConfig:
+        return self.config.model_validate({"name": self.name, "preset": preset})
 
     def __post_init__(self) -> None:
         name = self.config.model_fields["name"].default
@@ -85,10 +98,13 @@ class StvsrModel(nn.Module, ABC):
     Attributes:
         scale: spatial scale s, HR over LR.
         size_multiple: heights and widths that `super_resolve` takes are multiples of it.
+        memory_factor: memory of a clip without gradients, over that of a STDAN with as many
+            channels.
     """
 
     scale = SCALE
     size_multiple = 1
+    memory_factor = 1.0
 
     def forward(self, lr_clip: Tensor) -> Tensor:
         """Double the rate and quadruple the size of a clip of any height, width and length.

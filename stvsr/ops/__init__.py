@@ -8,12 +8,15 @@ Bilinear sampling; what is outside the image counts as 0, corner by corner.
 
 from stvsr.ops.attention import deformable_attention
 from stvsr.ops.deform_conv import modulated_deform_conv2d
+from stvsr.ops.optical_flow import farneback_flow
 from stvsr.ops.sampling import deformable_sample
-from stvsr.ops.windows import window_attention
+from stvsr.ops.windows import cross_window_attention, window_attention
 
 __all__ = [
+    "cross_window_attention",
     "deformable_attention",
     "deformable_sample",
+    "farneback_flow",
     "modulated_deform_conv2d",
     "window_attention",
 ]

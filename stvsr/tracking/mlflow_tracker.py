@@ -1,6 +1,9 @@
 """MlflowTracker: a training run's numbers and pictures in MLflow. It fits `training.tracker`."""
 
+import getpass
+import json
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 
 from stvsr.core.config import Config, Field, model_validator
@@ -32,6 +35,9 @@ MEMORY_FILE = "mlflow.json"
 
 METRICS_PER_REQUEST = 1000
 """MLflow's limit for one log_batch."""
+
+DIGEST_LENGTH = 36
+"""MLflow's limit for the digest of a dataset."""
 
 PARAMS_PER_REQUEST = 100
 """MLflow's limit for one log_batch."""
@@ -152,7 +158,7 @@ def tag_weights(uri: str, run_folder: Path, weights_sha256: str) -> None:
     Raises:
         ServiceError: the store does not answer or refuses, or `MEMORY_FILE` is damaged.
     """
-    run_id = _known_run(uri, run_folder)
+    run_id = known_run(uri, run_folder)
     if run_id is not None:
         client = open_client(uri)
         with retrying(uri):
@@ -169,7 +175,7 @@ def _open_run(
 ) -> str:
     """The id of the MLflow run that belongs to `run_folder` in this store."""
     uri = client.tracking_uri
-    known = _known_run(uri, run_folder)
+    known = known_run(uri, run_folder)
     if known is not None and _is_alive(client, known):
         with retrying(uri):
             client.update_run(known, status="RUNNING")
@@ -178,15 +184,54 @@ def _open_run(
         return known
     experiment_id = open_experiment(client, experiment)
     links = {"mlflow.parentRunId": parent} if parent else {}
+    origin = origin_tags("stvsr train", tags.get("git_commit", ""))
     with retrying(uri):
-        run = client.create_run(experiment_id, run_name=run_name, tags={**tags, **links})
-    run_id = str(run.info.run_id)
+        run = client.create_run(experiment_id, run_name=run_name, tags={**origin, **tags, **links})
+        run_id = str(run.info.run_id)
+        log_data(client, run_id, tags.get("data_hash", ""), tags.get("data_version", ""))
     memory = KnownRuns(runs={**known_runs(run_folder), _key(uri): run_id})
     write_text_whole(run_folder / MEMORY_FILE, memory.model_dump_json(indent=2) + "\n")
     return run_id
 
 
-def _known_run(uri: str, run_folder: Path) -> str | None:
+def origin_tags(source: str, git_commit: str) -> dict[str, str]:
+    """MLflow's own tags of a run: the command, the user and the commit.
+
+    Args:
+        source: the command, such as "stvsr train".
+        git_commit: the commit; or empty.
+    """
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = f"uid-{os.getuid()}"
+    commit = {"mlflow.source.git.commit": git_commit} if git_commit else {}
+    return {
+        "mlflow.user": user,
+        "mlflow.source.name": source,
+        "mlflow.source.type": "LOCAL",
+        **commit,
+    }
+
+
+def log_data(client: MlflowClient, run_id: str, data_hash: str, data_version: str) -> None:
+    """Log the training shards as MLflow's dataset input of a run; nothing where they are unknown.
+
+    Args:
+        client: the store's.
+        run_id: the run.
+        data_hash: SHA-256 over the shards; MLflow's digest is its first 36 digits.
+        data_version: DVC's hash of them; or empty.
+    """
+    if not data_hash:
+        return
+    source = json.dumps({"data_hash": data_hash, "data_version": data_version})
+    shards = Dataset("training shards", data_hash[:DIGEST_LENGTH], "stvsr", source)
+    context = InputTag("mlflow.data.context", "training")
+    client.log_inputs(run_id, [DatasetInput(shards, [context])])
+
+
+def known_run(uri: str, run_folder: Path) -> str | None:
     """The MLflow run that an earlier process made for `run_folder` in this store."""
     return known_runs(run_folder).get(_key(uri))
 

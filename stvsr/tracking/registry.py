@@ -1,16 +1,15 @@
-"""The model registry: a trained network becomes a version under an alias, and is loaded from it.
+"""The model registry: a trained network becomes a version under an alias.
 
 Whether a new version becomes champion is decided by `stvsr.promotion`, which compares networks.
 
 A version holds the model folder (safetensors and a card), a copy of this package, and a script
-by which MLflow can serve it. Nothing in it is pickled, and `load_version` runs nothing of it.
+by which MLflow can serve it. Nothing in it is pickled; `stvsr.tracking.load` loads it.
 """
 
 import hashlib
 import importlib.metadata
 import json
 import logging
-import re
 import shutil
 import tempfile
 import uuid
@@ -18,12 +17,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import mlflow.pyfunc
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -31,38 +28,35 @@ from mlflow.types import Schema, TensorSpec
 
 from stvsr.artifact import CARD_FILE, WEIGHTS_FILE, Card, load_artifact
 from stvsr.core.config import Config, Numbers, Tree
-from stvsr.core.errors import ParamsError, ServiceError, SourceError
+from stvsr.core.errors import ServiceError, SourceError
 from stvsr.core.files import whole_folder
-from stvsr.data.shards.degrade import describe_degradation
-from stvsr.models import StvsrModel
 from stvsr.tracking.config import CHALLENGER, RegisterConfig, TrackingConfig
-from stvsr.tracking.mlflow_tracker import WEIGHTS_TAG
+from stvsr.tracking.load import is_there, parse_uri
+from stvsr.tracking.mlflow_tracker import WEIGHTS_TAG, log_data, origin_tags
+from stvsr.tracking.model_card import Metrics, describe, lineage_tags
 from stvsr.tracking.store import (
     hide_password,
     is_default_uri,
     open_client,
     open_experiment,
-    refuse_missing_store,
     resolve_uri,
     retrying,
 )
-from stvsr.tracking.versions import RegisteredModel, model_names, nearest_of, what_versions
+from stvsr.tracking.versions import FACTS_PREFIX, RegisteredModel
 
 logger = logging.getLogger(__name__)
 
 REGISTRATION_FILE = "version.json"
 
-Metrics = dict[str, float | int | bool | None]
-"""Numbers by name; null where nothing could be measured."""
-
 EVALUATION_TAG = "evaluation"
-"""Tag of a version with the digest of the evaluation that its scores are from."""
+"""Tag of a version with the digest of the evaluation that its scores are from; with a dash and a
+digest behind it, the scores of another evaluation of the same weights."""
+
+PROTOCOL = "all frames"
+"""Protocol of an evaluation's scores: every frame of every test clip counts."""
 
 _RUN_PATH = "model"
 """Begin of the path of a version's files among the artifacts of its run; a token follows."""
-
-_ARTIFACT_PATH = "artifacts/model"
-"""Path of the model folder within a version."""
 
 _SERVING_PACKAGES = ("numpy", "pydantic", "safetensors", "torch")
 """Requirements of the copy of stvsr in a version."""
@@ -141,7 +135,7 @@ def register(
     uri = resolve_uri(tracking.uri, project)
     model = RegisteredModel(open_client(uri), config.name)
     version = _version_of(model, tracking.experiment, model_folder, card)
-    _record_evaluation(model.client, config.name, version, evaluation, metrics)
+    _record_evaluation(model.client, config.name, version, evaluation, metrics, card)
     with retrying(uri):
         model.client.set_registered_model_alias(config.name, CHALLENGER, version.version)
     logger.info("registered %s version %s as %s", config.name, version.version, CHALLENGER)
@@ -167,77 +161,67 @@ def read_registration(folder: Path) -> Registration:
         raise SourceError(f"{path}: no such file; run `stvsr register` first") from None
 
 
-def load_version(
-    uri: str, tracking_uri: str | None = None, *, project: Path = Path()
-) -> StvsrModel:
-    """Load a registered network: `load_version_with_card` without the card."""
-    return load_version_with_card(uri, tracking_uri, project=project)[0]
+def record_scores(
+    uri: str,
+    weights_sha256: str,
+    name: str,
+    metrics: Mapping[str, float],
+    folder: Path,
+    *,
+    tracking_uri: str | None = None,
+    project: Path = Path(),
+) -> None:
+    """Record the scores of a registered network on a set, on its version and in its run.
 
-
-def load_version_with_card(
-    uri: str, tracking_uri: str | None = None, *, project: Path = Path()
-) -> tuple[StvsrModel, Card]:
-    """Load a registered network, on the CPU in evaluation mode; nothing of the version is run.
+    The version gets the tag `score-NAME`, the run metrics `scores/NAME/MEASURE` and the folder as
+    artifacts `scores/NAME`. The same scores are not recorded twice; other ones take their place,
+    and the run keeps the history of its metrics.
 
     Args:
-        uri: models:/NAME@ALIAS or models:/NAME/NUMBER.
-        tracking_uri: the MLflow store; default: MLFLOW_TRACKING_URI, else the project's sqlite.
-        project: folder in which the default store is.
+        uri: models:/NAME@ALIAS or models:/NAME/NUMBER, from which the network was loaded.
+        weights_sha256: the network's weights; an alias may have moved since.
+        name: of set and conditions, such as "vid4_stvsr".
+        metrics: numbers by name.
+        folder: result of the score.
+        tracking_uri: as `load_version_with_card`.
+        project: as `load_version_with_card`.
 
     Raises:
-        ParamsError: the uri is of another form, or there is no such model, alias or version; the
-            text says which there are.
-        ServiceError: the store is missing, does not answer or refuses.
-        CheckpointError: the version's files are damaged or no model folder of this package.
+        ServiceError: the store does not answer or refuses, or the version is gone; the same
+            command, given again, tries again.
     """
-    store = resolve_uri(tracking_uri, project)
-    refuse_missing_store(store)
-    client = open_client(store)
-    version = _resolve_version(client, uri)
-    with tempfile.TemporaryDirectory() as folder:
-        with retrying(client.tracking_uri):
-            source = client.get_model_version_download_uri(version.name, version.version)
-            if not _is_there(source):
-                raise ServiceError(
-                    f"{uri}: its files are not at {source}",
-                    remedy="put them back there, or register the network again",
-                )
-            path = download_artifacts(
-                artifact_uri=f"{source}/{_ARTIFACT_PATH}",
-                dst_path=folder,
-                tracking_uri=client.tracking_uri,
-            )
-        return load_artifact(Path(path))
+    client = open_client(resolve_uri(tracking_uri, project))
+    try:
+        version = _find_version(client, parse_uri(uri)[0], weights_sha256)
+        if version is None:
+            raise ServiceError(f"{uri}: no version has the weights {weights_sha256[:12]}… any more")
+        _record_scores(client, version, name, metrics, folder)
+    except ServiceError as error:
+        raise ServiceError(
+            f"{folder}: these scores are whole, and could not be recorded in MLflow: {error.text}",
+            remedy=error.remedy,
+            resumable=True,
+        ) from None
 
 
-def _resolve_version(client: MlflowClient, uri: str) -> ModelVersion:
-    parsed = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
-    if parsed is None:
-        raise ParamsError(
-            f"model uri: found {uri!r}; allowed: models:/NAME@ALIAS or models:/NAME/NUMBER, "
-            "such as models:/stdan@champion"
-        )
-    name, alias, number = parsed.groups()
+def _record_scores(
+    client: MlflowClient,
+    version: ModelVersion,
+    name: str,
+    metrics: Mapping[str, float],
+    folder: Path,
+) -> None:
+    text = json.dumps(dict(metrics), sort_keys=True)
+    tag = f"score-{name}"
+    if version.tags.get(tag) == text:
+        return
+    run_id = str(version.run_id)
     with retrying(client.tracking_uri):
-        try:
-            if alias:
-                return client.get_model_version_by_alias(name, alias)
-            return client.get_model_version(name, number)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-        raise ParamsError(
-            f"{uri}: not in MLflow at {hide_password(client.tracking_uri)}; "
-            f"{_what_exists(client, name, f'@{alias}' if alias else number)}"
-        )
-
-
-def _what_exists(client: MlflowClient, name: str, which: str) -> str:
-    """List the versions that exist, for the error about one that does not."""
-    names = model_names(client)
-    if name not in names:
-        return nearest_of(name, names)
-    return what_versions(RegisteredModel(client, name).versions(), which)
+        for key, value in metrics.items():
+            client.log_metric(run_id, f"scores/{name}/{key}", value)
+        client.log_artifacts(run_id, str(folder), f"scores/{name}")
+        client.set_model_version_tag(version.name, version.version, tag, text)
+    logger.info("recorded %s on %s version %s", tag, version.name, version.version)
 
 
 def _version_of(
@@ -248,15 +232,16 @@ def _version_of(
     Files are uploaded before the model is locked, which is for a moment; whoever comes second with
     the same weights takes the version of the first.
     """
-    client, facts = model.client, _lineage_tags(card)
+    client, facts = model.client, lineage_tags(card)
     version = _find_version(client, model.name, card.weights_sha256)
     if version is None:
         run_id = _run_of(model, experiment, card)
         source = _upload(client, run_id, model_folder)
         tags = {key: value for key, value in facts.items() if value}
-        with model.only_change():
+        with model.only_change() as refuse_if_lost:
             version = _find_version(client, model.name, card.weights_sha256)
             if version is None:
+                refuse_if_lost()
                 return _create_version(client, model.name, run_id, source, tags)
     _record_other_facts(client, model.name, version, facts)
     return version
@@ -273,7 +258,7 @@ def _find_version(client: MlflowClient, name: str, weights_sha256: str) -> Model
             for version in found
             if version.status == "READY"
         }
-    ready = [version for version in found if _is_there(sources.get(version.version, ""))]
+    ready = [version for version in found if is_there(sources.get(version.version, ""))]
     for version in found:
         if version not in ready:
             logger.warning(
@@ -281,12 +266,6 @@ def _find_version(client: MlflowClient, name: str, weights_sha256: str) -> Model
                 name, version.version, sources.get(version.version, version.source),
             )  # fmt: skip
     return min(ready, key=lambda version: int(version.version), default=None)
-
-
-def _is_there(source: str) -> bool:
-    """True if a version's files are there, as far as that is seen from this machine."""
-    parts = urlsplit(source)
-    return bool(source) and (parts.scheme != "file" or Path(unquote(parts.path)).is_dir())
 
 
 def _run_of(model: RegisteredModel, experiment: str, card: Card) -> str:
@@ -301,9 +280,11 @@ def _run_of(model: RegisteredModel, experiment: str, card: Card) -> str:
         if runs:
             return str(runs[0].info.run_id)
         run_name = f"{card.model.name}-{card.weights_sha256[:8]}"
+        origin = origin_tags("stvsr register", card.git_commit)
         run = client.create_run(
-            experiment_id, run_name=run_name, tags={WEIGHTS_TAG: card.weights_sha256}
+            experiment_id, run_name=run_name, tags={**origin, WEIGHTS_TAG: card.weights_sha256}
         )
+        log_data(client, run.info.run_id, card.data_hash, "")
         client.set_terminated(run.info.run_id)
     return str(run.info.run_id)
 
@@ -340,7 +321,7 @@ def _record_other_facts(
     if not other:
         return
     text = json.dumps(other, sort_keys=True)
-    tag = f"facts-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    tag = f"{FACTS_PREFIX}{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     with retrying(client.tracking_uri):
         client.set_model_version_tag(name, version.version, tag, text)
     logger.info(
@@ -351,7 +332,12 @@ def _record_other_facts(
 
 
 def _record_evaluation(
-    client: MlflowClient, name: str, version: ModelVersion, evaluation: Path, metrics: Metrics
+    client: MlflowClient,
+    name: str,
+    version: ModelVersion,
+    evaluation: Path,
+    metrics: Metrics,
+    card: Card,
 ) -> None:
     """Put scores and pictures beside the training's curves and on the version.
 
@@ -374,6 +360,8 @@ def _record_evaluation(
             for key, score in metrics.items():
                 if score is not None:
                     client.set_model_version_tag(name, version.version, key, str(score))
+            client.set_model_version_tag(name, version.version, "protocol", PROTOCOL)
+            client.update_model_version(name, version.version, describe(card, metrics))
             client.set_model_version_tag(name, version.version, EVALUATION_TAG, digest)
         else:
             client.set_model_version_tag(name, version.version, f"{EVALUATION_TAG}-{digest}", text)
@@ -428,22 +416,6 @@ def _servable(model_folder: Path) -> Iterator[Path]:
         yield folder
 
 
-def _lineage_tags(card: Card) -> dict[str, str]:
-    """The facts of a version, from the model's card; they never change."""
-    code = [f"from step {c.step}: {c.fingerprint} {c.git_commit}".strip() for c in card.code]
-    return {
-        WEIGHTS_TAG: card.weights_sha256,
-        "degradation": describe_degradation(card.degradation),
-        "data_hash": card.data_hash,
-        "git_commit": card.git_commit,
-        "run": card.run,
-        "code": "; ".join(code),
-        "step": str(card.step),
-        "seed": str(card.seed),
-        "stvsr_version": card.stvsr_version,
-    }
-
-
 def _read_metrics(evaluation: Path) -> Metrics:
     """The numbers of an evaluation's metrics.json, whatever their names."""
     path = evaluation / "metrics.json"
@@ -463,10 +435,7 @@ def _registration(
         version=str(version.version),
         alias=standing.alias,
         uri=uri,
-        load_line=(
-            "from stvsr.tracking.registry import load_version; "
-            f'model = load_version("{uri}"{place})'
-        ),
+        load_line=f'import stvsr; model = stvsr.load("{uri}"{place})',
         tracking_uri=tracking_uri,
         run_id=str(version.run_id),
         weights_sha256=card.weights_sha256,

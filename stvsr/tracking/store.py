@@ -125,9 +125,11 @@ def open_client(uri: str) -> MlflowClient:
         try:
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
         except (MlflowException, ImportError) as error:
+            reason = f" ({_first_line(error)})" if isinstance(error, ImportError) else ""
             raise ParamsError(
-                f"tracking.uri: found {hide_password(uri)!r} ({_first_line(error)}); allowed: "
-                "sqlite:///FILE, http://HOST:PORT or https://HOST, or null"
+                f"tracking.uri or MLFLOW_TRACKING_URI: found {hide_password(uri)!r}, which is no "
+                f"MLflow store{reason}; allowed: sqlite:///FILE, http://HOST:PORT or https://HOST, "
+                "or none"
             ) from None
 
 
@@ -214,7 +216,7 @@ def retrying(uri: str) -> Iterator[None]:
 
 def hide_password(uri: str) -> str:
     """`uri` without a user's name and password, for messages and files."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+    return re.sub(r"//[^/\s]*@", "//", uri)
 
 
 def _no_answer(uri: str, error: Exception) -> ServiceError:

@@ -8,10 +8,11 @@ for every store and from every machine.
 import difflib
 import logging
 import os
+import random
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,8 +33,14 @@ STALE_SECONDS = 120.0
 """A lock that did not change hands for so long was left by a killed process: changes take
 a few requests."""
 
+QUIET_SECONDS = 5.0
+"""Time of waiting without a line about it."""
+
 WAIT_SECONDS = 600.0
 """Time to wait for the changes of others."""
+
+FACTS_PREFIX = "facts-"
+"""Begin of the tags of a version with the facts of another run that ended in the same weights."""
 
 RECORD_PREFIX = "decision-"
 """Begin of the tags with the records of decisions; the rest sorts by time."""
@@ -58,6 +65,9 @@ class VersionFacts:
     made: datetime
     run_id: str
     tags: Mapping[str, str] = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.number}"
 
     @property
     def records(self) -> list[str]:
@@ -114,6 +124,17 @@ class RegisteredModel:
                 return version
         raise ParamsError(f"{self.name} {which}: no such version; {what_versions(versions, which)}")
 
+    def run_tags(self, version: VersionFacts) -> dict[str, str]:
+        """Tags of the run that holds a version's files; none where the run is gone."""
+        with retrying(self.client.tracking_uri):
+            try:
+                found = self.client.get_run(version.run_id).data.tags
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return {}
+        return {str(key): str(value) for key, value in found.items()}
+
     def move(
         self, alias: str, before: str | None, after: str | None, record: str, about: Iterable[str]
     ) -> bool:
@@ -131,9 +152,10 @@ class RegisteredModel:
         Returns:
             False if the alias points elsewhere, so that the caller has to look again.
         """
-        with self.only_change(), retrying(self.client.tracking_uri):
+        with self.only_change() as refuse_if_lost, retrying(self.client.tracking_uri):
             if self.find(alias) != before:
                 return False
+            refuse_if_lost()
             key = f"{RECORD_PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
             for number in about:
                 self.client.set_model_version_tag(self.name, number, key, record)
@@ -142,30 +164,50 @@ class RegisteredModel:
             return self.find(alias) == after
 
     @contextmanager
-    def only_change(self) -> Iterator[None]:
+    def only_change(self) -> Iterator[Callable[[], None]]:
         """Hold the lock for changing this model, in its store.
+
+        A lock whose holder is silent for `STALE_SECONDS` is taken over, also from one that was
+        only slow. So whoever holds it calls what this yields before each change.
+
+        Yields:
+            A check that raises BusyError once another command has taken the lock over.
 
         Raises:
             BusyError: others held it for `WAIT_SECONDS`.
         """
         lock, token = f"{self.name}{LOCK_SUFFIX}", uuid.uuid4().hex
         self._take(lock, token)
+
+        def refuse_if_lost() -> None:
+            if self._tags(lock).get("token") != token:
+                raise BusyError(
+                    f"{self.name}: another command has taken over the lock of this one",
+                    remedy="run this again",
+                )
+
         try:
-            yield
+            yield refuse_if_lost
         finally:
             if self._tags(lock).get("token") == token:
                 self._remove(lock)
 
     def _take(self, lock: str, token: str) -> None:
         seen, since, end = "", time.monotonic(), time.monotonic() + WAIT_SECONDS
+        tell = since + QUIET_SECONDS
         while not self._created(lock, token):
             tags, now = self._tags(lock), time.monotonic()
             holder = tags.get("owner", "another command")
+            if now > tell:
+                tell = end
+                logger.info("%s: waiting for %s, which is changing this model", self.name, holder)
             if tags.get("token", "") != seen:
                 seen, since = tags.get("token", ""), now
             elif tags and now - since > STALE_SECONDS:
-                logger.warning("%s: removing the lock that %s left", self.name, holder)
-                self._remove(lock)
+                time.sleep(random.random())  # so that of several that wait one removes it
+                if self._tags(lock).get("token", "") == seen:
+                    logger.warning("%s: removing the lock that %s left", self.name, holder)
+                    self._remove(lock)
             if now > end:
                 raise BusyError(
                     f"{self.name}: {holder} is changing this model at "

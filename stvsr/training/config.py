@@ -32,6 +32,10 @@ NOT_DECIDING = frozenset(
 """Fields that the weights do not depend on (`workers`: not beyond the rounding of sums). What
 `start_from` names is told apart by its weights."""
 
+AUTO = "auto"
+"""Value of `start_from` in a params.yaml: the network that ships with exactly the `model` given
+there, else random weights. `TrainConfig` has what that came to."""
+
 FINETUNE = {"steps": 200, "learning_rate": 2e-4, "warmup_steps": 20, "validate_every": 50}
 """The recipe `finetune`: few steps at a small rate, for a network that is trained already."""
 
@@ -47,12 +51,13 @@ class TrainConfig(Config):
     recipe: str = "small"
     """Where fields start from: `small`, minutes on a laptop; `finetune`, for a network that is
     trained already; or the name of a model, whose published run it is. Left out of params.yaml it
-    is `finetune` with `start_from`, else it follows `model`: its name for the preset `published`,
-    else `small`."""
+    is `finetune` with `start_from`, else it follows `model`: `small` for that preset, else its
+    name."""
     start_from: str | None = Field(default=None, min_length=1, max_length=4096)
     """Network whose weights the run starts from: models:/NAME@ALIAS, stvsr/NAME, the folder of a
-    model or a published checkpoint; null: random weights. Its checksum is part of the run's
-    identity."""
+    model or a published checkpoint; null: random weights. In params.yaml, `auto` is the network
+    that ships with this very `model`, and random weights for any other model and for a search.
+    Its checksum is part of the run's identity."""
     start_partly: bool = False
     """Start from the tensors that fit by name and shape where others do not; else that is
     refused."""
@@ -69,9 +74,19 @@ class TrainConfig(Config):
     learning_rate: float = Field(default=8e-4, gt=0, le=1)
     """Adam's learning rate at the top of the cosine."""
     min_learning_rate: float = Field(default=1e-7, ge=0, le=1)
-    """Learning rate at the bottom of the cosine."""
+    """Learning rate at the bottom of the cosine, or below which it does not decay."""
     restart_every: int = Field(default=0, ge=0, le=LONGEST)
     """Steps from one top of the cosine to the next; 0: one curve over all steps."""
+    decay_every: int = Field(default=0, ge=0, le=LONGEST)
+    """Steps after which the learning rate is multiplied by `decay_factor`, in place of the cosine;
+    0: the cosine."""
+    decay_factor: float = Field(default=0.25, gt=0, lt=1)
+    """Factor of the learning rate after every `decay_every` steps."""
+    cosines: tuple[tuple[int, int], ...] = Field(default=(), max_length=100)
+    """First step and length of each cosine, where they are not those of `restart_every`; the next
+    one cuts a longer one off."""
+    restart_factor: float = Field(default=1.0, gt=0, le=1)
+    """Factor of `learning_rate` in all cosines but the first."""
     warmup_steps: int = Field(default=10, ge=0, le=LONGEST)
     """Steps over which the learning rate rises linearly at first; 0: none."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -91,10 +106,13 @@ class TrainConfig(Config):
     """Keep the convolutions' weights channels last in memory (faster on some GPUs)."""
     compile: bool = False
     """Compile the network with torch.compile first (needs a C++ compiler on a CPU)."""
+    cuda_graph: bool = False
+    """On an NVIDIA GPU, record the first step as a CUDA graph and replay it: a small network's step
+    then no longer waits for the launches of its kernels. On a CPU it has no effect."""
     workers: int = Field(default=1, ge=1, le=4096)
     """Processes that train together, one per GPU; they share `batch_size`."""
     min_workers: int | None = Field(default=None, ge=1, le=4096)
-    """Go on with as few workers as these while nodes are missing, and with more when they are
+    """Resume with as few workers as these while nodes are missing, and with more when they are
     back; each number up to `workers` must divide `batch_size`. null: wait for all workers."""
     log_every: int = Field(default=10, ge=1, le=LONGEST)
     """Steps between two lines in the log and the history."""
@@ -130,6 +148,36 @@ class TrainConfig(Config):
                 f"min_learning_rate is {self.min_learning_rate:g}, above learning_rate "
                 f"{self.learning_rate:g}; lower the one or raise the other"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_schedule(self) -> "TrainConfig":
+        given = [
+            f"{name}: {value}"
+            for name, value in (
+                ("restart_every", self.restart_every),
+                ("decay_every", self.decay_every),
+                ("cosines", [*map(list, self.cosines)]),
+            )
+            if value
+        ]
+        if len(given) > 1:
+            raise ValueError(f"found {' and '.join(given)}; keep one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _cosines_cover_all_steps(self) -> "TrainConfig":
+        if not self.cosines:
+            return self
+        if self.cosines[0][0] != 0:
+            raise ValueError(f"cosines: the first starts at step {self.cosines[0][0]}, not at 0")
+        ends = [min(start, self.steps) for start, _ in (*self.cosines[1:], (self.steps, 0))]
+        for (start, length), end in zip(self.cosines, ends, strict=True):
+            if start < self.steps and not start < end <= start + length:
+                raise ValueError(
+                    f"cosines: [{start}, {length}] does not reach from step {start} to {end}, "
+                    "where the next one or the end is; change one of them"
+                )
         return self
 
     @model_validator(mode="after")

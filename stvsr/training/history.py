@@ -21,6 +21,9 @@ from stvsr.core.lines import Chain
 MOST_BYTES = 256 * MIB
 """A history that is larger is not read; a million records have about this size."""
 
+LONGEST_LINE = 64 * 1024
+"""Bytes at the end of a history in which its last whole line is looked for."""
+
 logger = logging.getLogger(__name__)
 
 TIMING = frozenset({"clips_per_second", "data_wait", "peak_memory_mib", "step_seconds"})
@@ -107,8 +110,10 @@ def read_history_until(path: Path, step: int, records: int) -> list[Record]:
 def newest_step(path: Path) -> int:
     """Step of the last whole line of a history that is being written; 0 where there is none."""
     try:
-        return _Line.parse(_whole_lines(path)[-1]).step
-    except (CheckpointError, ContentError, IndexError):
+        with open_regular(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_LINE))
+            return _Line.parse(file.read().split(b"\n")[-2]).step
+    except (OSError, ContentError, IndexError):
         return 0
 
 

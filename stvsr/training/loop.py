@@ -36,6 +36,7 @@ from stvsr.training.ranks import Ranks
 from stvsr.training.run import RunFolder
 from stvsr.training.schedule import learning_rate_at
 from stvsr.training.state import TrainingState
+from stvsr.training.step_graph import StepGraph
 from stvsr.training.tracker import ForgivingTracker, NullTracker, Status, Tracker
 from stvsr.training.validation import SCORE, mean_scores
 
@@ -143,6 +144,7 @@ class Trainer:
         self._device = next(model.parameters()).device
         self._ranks = Ranks(self._world, self._device)
         self._damage: set[str] = set()
+        self._graph: StepGraph | None = None
         self._meter = Meter(self._device)
         self._intervals = Intervals(
             log=config.log_every,
@@ -207,9 +209,12 @@ class Trainer:
     def _step(self, batch: ClipBatch) -> bool:
         """Forward, backward, update; returns whether a stop is requested on any rank."""
         step = self._counters.step
+        if self._config.cuda_graph and self._device.type == "cuda" and self._graph is None:
+            self._graph = StepGraph(self._backward, batch.lr_clip, batch.hr_clip)
+            self._offsets.read()  # those of the recording
         torch.manual_seed(step_seed(self._seed, step, self._world.rank))
-        self._gradients.zero()
-        share = self._backward(batch)
+        backward = self._graph.replay if self._graph else self._backward
+        share = backward(batch.lr_clip, batch.hr_clip)
         sums = self._gradients.sum_over_ranks(
             share, self._offsets.read(), self._should_stop(), replaced=len(batch.damage)
         )
@@ -231,18 +236,17 @@ class Trainer:
             )
         return sums.stop
 
-    def _backward(self, batch: ClipBatch) -> Tensor:
-        """Add this rank's share of the gradient to the flat vector; returns its share of the loss.
+    def _backward(self, lr_clips: Tensor, hr_clips: Tensor) -> Tensor:
+        """Set the flat vector to this rank's share of the gradient; returns its share of the loss.
 
         A part's mean is weighted by its share of the global batch, so that neither accumulation
         nor the number of ranks changes what is minimised.
         """
         config = self._config
+        self._gradients.zero()
         loss = torch.zeros((), device=self._device)
         parts = zip(
-            batch.lr_clip.chunk(config.accumulation),
-            batch.hr_clip.chunk(config.accumulation),
-            strict=True,
+            lr_clips.chunk(config.accumulation), hr_clips.chunk(config.accumulation), strict=True
         )
         for lr_clip, hr_clip in parts:
             with torch.autocast(

@@ -39,6 +39,8 @@ class RunRecord(Config):
     """Every code the run was trained with, the first from step 0."""
     data_version: str = ""
     """DVC's hash of the shards when the run began; empty where it is not known."""
+    start_from: str = ""
+    """Name of the network that the run started from; empty: random weights."""
     stvsr_version: str = stvsr.__version__
     """Version of this package when the run began."""
 
@@ -166,6 +168,7 @@ def open_run(
     code: CodeVersion | None = None,
     *,
     data_version: str = "",
+    start_from: str = "",
     fresh: bool = False,
 ) -> RunFolder:
     """Make a run's folder, or find the one that these parameters started.
@@ -178,6 +181,7 @@ def open_run(
         parameters: what decides the weights (seed, data, model, recipe), nested or flat.
         code: the code that trains; the record of a run that is there keeps its own.
         data_version: DVC's hash of the shards.
+        start_from: name of the network that a new run starts from.
         fresh: remove the state that is there first.
 
     Raises:
@@ -192,7 +196,10 @@ def open_run(
             shutil.rmtree(path)
         if not os.path.lexists(path / RECORD_FILE):
             record = RunRecord(
-                parameters=wanted, code=(code or CodeVersion(),), data_version=data_version
+                parameters=wanted,
+                code=(code or CodeVersion(),),
+                data_version=data_version,
+                start_from=start_from,
             )
             _write(path, record)
     run = read_run(path)
@@ -239,13 +246,12 @@ def read_run(path: Path) -> RunFolder:
         ) from None
 
 
-def card_of(run: RunFolder, step: int, start_from: str = "") -> Card:
+def card_of(run: RunFolder, step: int) -> Card:
     """The card of a run's weights at `step`, from the run's own record.
 
     Args:
         run: the run.
         step: of the checkpoint.
-        start_from: name of the network that the run started from; empty where it is not known.
 
     Raises:
         CheckpointError: run.json lacks a parameter that a card has, or has an invalid one.
@@ -261,7 +267,7 @@ def card_of(run: RunFolder, step: int, start_from: str = "") -> Card:
         "git_commit": code[-1].git_commit,
         "run": run.path.name,
         "code": [version.model_dump() for version in code],
-        "start_from": start_from,
+        "start_from": run.record.start_from,
         "start_sha256": found.get("start", ""),
         "stvsr_version": run.record.stvsr_version,
     }

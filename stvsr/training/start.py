@@ -44,7 +44,7 @@ def refuse_misfits(found: Mapping[str, str], source: str) -> None:
         lines = [*lines[:SHOWN_MISFITS], f"{source}: {more} more tensors do not fit"]
     remedy = (
         "set `model` to the network that train.start_from names, or train.start_partly: true to "
-        "start from the tensors that fit"
+        "start from the tensors that fit, or train.start_from: null for random weights"
     )
     raise CheckpointError(lines, remedy=remedy)
 

@@ -4,7 +4,7 @@ import av
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation
 
-from stvsr.video.geometry import UInt8Image
+from stvsr.core.image import UInt8Image
 
 HDR = {16: "PQ", 18: "HLG"}
 """Transfer characteristics (ITU-T H.273) of high dynamic range."""

@@ -7,7 +7,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-UInt8Image = NDArray[np.uint8]
 Pixel = TypeVar("Pixel", bound=np.generic)
 
 

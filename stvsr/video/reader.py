@@ -28,8 +28,9 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from stvsr.core.errors import StvsrError
+from stvsr.core.image import UInt8Image
 from stvsr.video.color import color_fault, luma, to_rgb
-from stvsr.video.geometry import Geometry, UInt8Image, with_display_matrix
+from stvsr.video.geometry import Geometry, with_display_matrix
 from stvsr.video.repeats import AHEAD, Changes
 from stvsr.video.segments import REPEATED, ScannedFrame
 

@@ -5,9 +5,9 @@ README.md says how they were made; `make weights` makes them again.
 
 from pathlib import Path
 
-from stvsr.artifact import CARD_FILE, Card, load_artifact
+from stvsr.artifact import CARD_FILE, Card, load_artifact, read_card
 from stvsr.core.errors import CheckpointError
-from stvsr.models import StvsrModel
+from stvsr.models import ModelConfig, StvsrModel
 
 PREFIX = "stvsr/"
 """First letters of a shipped network's name, where a model's folder may be named too."""
@@ -18,6 +18,12 @@ FOLDER = Path(__file__).parent
 def shipped_names() -> tuple[str, ...]:
     """The names of the networks that ship, such as "stvsr/small"."""
     return tuple(sorted(PREFIX + card.parent.name for card in FOLDER.glob(f"*/{CARD_FILE}")))
+
+
+def shipped_network_of(model: ModelConfig) -> str | None:
+    """The name of the network that ships with this configuration; None: there is none."""
+    names = shipped_names()
+    return next((name for name in names if read_card(shipped_folder(name)).model == model), None)
 
 
 def shipped_folder(name: str) -> Path:

@@ -13,6 +13,12 @@ from tests.support.projects import make_project, stvsr
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-model.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+STATEMENTS = (
+    re.compile(r"^from stvsr\.models import .*$", re.MULTILINE),
+    re.compile(r"^MODELS: .*?\)$", re.DOTALL | re.MULTILINE),
+)
+"""The two that a new model changes in `stvsr/models/__init__.py`."""
+
 FILE = re.compile(r"# (stvsr/\S+\.py)\n")
 
 pytestmark = pytest.mark.slow
@@ -30,12 +36,9 @@ def follow_the_page(root: Path) -> None:
     (edit,) = (block for block in blocks if block.startswith("from stvsr.models import plain"))
     door = root / "stvsr" / "models" / "__init__.py"
     text = door.read_text(encoding="utf-8")
-    for line in filter(None, edit.splitlines()):
-        opening = line.split(" import ")[0] + " import " if " import " in line else "MODELS: "
-        (old,) = (
-            old for old in text.splitlines() if old.startswith(opening) and "entry" not in old
-        )
-        text = text.replace(old, line)
+    for statement in STATEMENTS:
+        (new,), (old,) = statement.findall(edit), statement.findall(text)
+        text = text.replace(old, new)
     door.write_text(text, encoding="utf-8")
 
 

@@ -215,6 +215,17 @@ def test_the_next_run_undoes_overrides_that_a_killed_supervisor_left(tmp_path: P
     assert (project / "out" / "count").read_text() == "3"
 
 
+@pytest.mark.parametrize("torn", ["", '{"write": {"/data'])
+def test_the_next_run_goes_on_where_dvc_was_killed_in_the_middle_of_its_own_list(
+    tmp_path: Path, torn: str
+) -> None:
+    project = make_project(tmp_path / "p")
+    (project / ".dvc" / "tmp" / "rwlock").write_text(torn)
+    assert "JSON structure is corrupted" in dvc(project, "repro").stderr
+    repro([], {}, project, lambda line: None)
+    assert (project / "out" / "count").read_text() == "3"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_caller_lets_the_stage_save(tmp_path: Path, number: int) -> None:
     project = make_project(tmp_path / "p", "endless saves")

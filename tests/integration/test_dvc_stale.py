@@ -77,6 +77,18 @@ def test_a_finished_project_has_nothing_to_do(finished: Path) -> None:
     assert stale(finished) == set()
 
 
+def test_the_scores_of_two_commits_are_compared(project: Path) -> None:
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
+    for words in (("add", "."), ("commit", "-qm", "first")):
+        subprocess.run([*git, *words], cwd=project, check=True)
+    (project / "evaluation" / "metrics.json").write_text('{"psnr_y": 30.5}')
+    dvc(project, "commit", "-f", "-q", "evaluate")
+    found = json.loads(dvc(project, "metrics", "diff", "--json"))
+    assert found["evaluation/metrics.json"]["psnr_y"]["new"] == 30.5
+    report = dvc(project, "exp", "show", "--csv")
+    assert "30.5" in report
+
+
 def test_a_changed_luma_weight_makes_the_scores_stale(project: Path) -> None:
     edit(project, "stvsr/core/color.py", "65.481", "65.482")
     assert "evaluate" in stale(project)

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from stvsr.models import MODEL_NAMES
 from tests.support.dvc import (
     PARAMS,
     PROGRAMS,
@@ -26,6 +27,7 @@ from tests.support.dvc import (
     lock_is_free,
     make_project,
 )
+from tests.support.movies import Movie, frame_times, picture
 from tests.support.ports import held_port
 from tests.support.waiting import wait_until
 
@@ -50,6 +52,8 @@ class Line:
 
     project: Path
     env: dict[str, str]
+    server: "Service"
+    worker: "Service"
 
     def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -82,12 +86,27 @@ class Line:
         state: dict[str, Any] = self._get(f"flow_runs/{flow_run}").json()["state"]
         return state
 
+    def deployment(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._get(f"deployments/name/{name}").json()
+        return found
+
+    def resume(self, flow_run: str, answer: dict[str, Any]) -> None:
+        """Answer what a paused run asks for."""
+        self._post(f"flow_runs/{flow_run}/resume", {"run_input": answer})
+
     def log(self, flow_run: str) -> list[str]:
         found = self._post("logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run]}}})
         return [record["message"] for record in found.json()]
 
     def artifact(self, key: str) -> str:
         return str(self._get(f"artifacts/{key}/latest").json()["data"])
+
+    def answers(self) -> bool:
+        """True if the server is healthy."""
+        try:
+            return httpx.get(f"{self.env['PREFECT_API_URL']}/health", timeout=10).is_success
+        except httpx.TransportError:
+            return False
 
     def behave(self, behaviour: str) -> None:
         """Say how the stage behaves from now on, and let it be out of date."""
@@ -118,52 +137,65 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
             PREFECT_SERVER_ANALYTICS_ENABLED="false",
             PREFECT_WORKER_QUERY_SECONDS="1",
         )
-        yield from deployed(Line(project, env), port)
+        server = Service(folder, env, "server", "start", "--host", "127.0.0.1", "--port", str(port))
+        worker = Service(folder, env, "worker", "start", "--pool", "local", "--limit", "1")
+        with running(server, worker):
+            yield deployed(Line(project, env, server, worker))
 
 
-def deployed(line: Line, port: int) -> Iterator[Line]:
-    """The line with a server, its deployments and a worker, until the tests are over."""
-    with service(line, "server", "start", "--host", "127.0.0.1", "--port", str(port)):
-        wait_until("the server", lambda: answers(f"{line.env['PREFECT_API_URL']}/health"))
-        for command in ("work-pool create local --type process", "deploy --all"):
-            done = line.prefect(*command.split())
-            assert done.returncode == 0, done.stdout + done.stderr
-        with service(line, "worker", "start", "--pool", "local"):
-            yield line
+def deployed(line: Line) -> Line:
+    """Start the server, make the deployments, and start the worker."""
+    line.server.start()
+    wait_until("the server", line.answers)
+    for command in ("work-pool create local --type process", "deploy --all"):
+        done = line.prefect(*command.split())
+        assert done.returncode == 0, done.stdout + done.stderr
+    line.worker.start()
+    return line
+
+
+class Service:
+    """A `prefect` service that a test starts, kills and starts again."""
+
+    def __init__(self, folder: Path, env: dict[str, str], *arguments: str) -> None:
+        self._folder, self._env, self._arguments = folder, env, arguments
+        self._started: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self._folder / f"{self._arguments[0]}.log").open("ab") as log:
+            self._started = subprocess.Popen(
+                [PROGRAMS / "prefect", *self._arguments],
+                cwd=self._folder,
+                env=self._env,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self, *, alone: bool = False) -> None:
+        """Kill the service and, unless it dies alone, all that it started."""
+        if self._started is None:
+            return
+        parent = psutil.Process(self._started.pid)
+        for process in [*([] if alone else parent.children(recursive=True)), parent]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._started.wait()
+        self._started = None
 
 
 @contextmanager
-def service(line: Line, *arguments: str) -> Iterator[None]:
-    """Run a `prefect` service; it and all it started is gone afterwards."""
-    with (
-        (line.project.parent / f"{arguments[0]}.log").open("wb") as log,
-        subprocess.Popen(
-            [PROGRAMS / "prefect", *arguments],
-            cwd=line.project.parent,
-            env=line.env,
-            stdout=log,
-            stderr=log,
-        ) as started,
-    ):
-        try:
-            yield
-        finally:
-            processes = [*psutil.Process(started.pid).children(recursive=True), started]
-            for process in processes:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()  # type: ignore[attr-defined]
+def running(*services: Service) -> Iterator[None]:
+    """Services that are gone when the block ends, whoever started them."""
+    try:
+        yield
+    finally:
+        for service in reversed(services):
+            service.kill()
 
 
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=10).is_success
-    except httpx.TransportError:
-        return False
 
 
 def processes_of(flow_run: str) -> list[psutil.Process]:
@@ -223,15 +255,43 @@ def test_prepare_data_makes_the_shards_and_shows_their_versions(line: Line) -> N
     assert re.search(r'"shard@test", "md5": "[0-9a-f]{32}.dir"', line.artifact("data-versions"))
 
 
+def test_a_video_is_upscaled_by_a_run(line: Line) -> None:
+    Movie(frames=[picture(number) for number in range(3)]).write(line.project / "in.mp4")
+    state = line.run("upscale/local", "video=in.mp4", "out=out.mkv")
+    assert state["type"] == "COMPLETED", state["message"]
+    assert len(frame_times(line.project / "out.mkv")) == 5
+
+
+def test_a_verb_that_refuses_fails_the_run_with_its_own_words(line: Line) -> None:
+    state = line.run("tune/local", "trials=1")
+    assert state["type"] == "FAILED"
+    assert re.match(r"data/shards/train: .*; .*", state["message"])
+    assert "\n" not in state["message"]
+
+
+def test_a_promotion_waits_for_a_person_and_changes_nothing_without_approval(line: Line) -> None:
+    run = line.submit("promote/local", "ask=true")
+    wait_until("the pause", lambda: line.state(run)["type"] == "PAUSED")
+    line.resume(run, {"approve": False, "reason": "not today"})
+    wait_until("the run's end", lambda: line.state(run)["type"] == "COMPLETED")
+    assert line.state(run)["message"] == "stdan @challenger: not approved; nothing was changed"
+    assert not (line.project / "mlflow.db").exists()
+
+
+def test_every_model_can_be_trained_by_the_flow_and_the_nightly_run_is_off(line: Line) -> None:
+    parameters = line.deployment("train/local")["parameter_openapi_schema"]["properties"]
+    names = [name for choice in parameters["model"]["anyOf"] for name in choice.get("enum", ())]
+    assert sorted(names) == sorted(MODEL_NAMES)
+    (nightly,) = line.deployment("train-stdan/nightly")["schedules"]
+    assert not nightly["active"]
+
+
 def test_a_killed_flow_leaves_no_writer_and_a_second_one_waits_its_turn(line: Line) -> None:
     line.behave("endless daemon")
     first = line.submit("train-stdan/local")
     wait_until("a stage that counts", lambda: is_counting(line.project))
-    second = line.submit("train-stdan/local")
-    wait_until(
-        "the second run's turn", lambda: line.state(second)["name"] == "AwaitingConcurrencySlot"
-    )
-    line.prefect("flow-run", "delete", second)
+    second = line.submit("prepare-data/local")
+    wait_until("a second run that is late", lambda: line.state(second)["name"] == "Late")
 
     (flow,) = processes_of(first)
     flow.kill()
@@ -239,10 +299,41 @@ def test_a_killed_flow_leaves_no_writer_and_a_second_one_waits_its_turn(line: Li
     wait_until("the lock", lambda: lock_is_free(line.project))
     assert_stands_still(line.project / "out" / "count", line.project / "daemon")
     wait_until("the first run's end", lambda: line.state(first)["type"] == "CRASHED")
+    wait_until("the second run's end", lambda: line.state(second)["type"] == "COMPLETED")
     line.behave("")
     by_hand = dvc(line.project, "repro")
     assert by_hand.returncode == 0, by_hand.stderr
     assert (line.project / "out" / "count").read_text() == "3"
+
+
+def test_a_run_outlives_a_restart_of_the_server(line: Line) -> None:
+    line.behave("endless")
+    run = line.submit("train-stdan/local")
+    wait_until("a stage that counts", lambda: is_counting(line.project))
+    line.server.kill()
+    line.server.start()
+    wait_until("the server", line.answers)
+    deployment = line.deployment("train-stdan/local")
+    assert deployment["global_concurrency_limit"] is None  # a lease, which a restart forgets
+    (line.project / "enough").touch()
+    wait_until("the run's end", lambda: line.state(run)["type"] == "COMPLETED")
+    (line.project / "enough").unlink()
+
+
+def test_a_flow_killed_with_its_worker_is_reported_and_the_next_one_runs(line: Line) -> None:
+    line.behave("endless")
+    run = line.submit("train-stdan/local")
+    wait_until("a stage that counts", lambda: is_counting(line.project))
+    (flow,) = processes_of(run)
+    line.worker.kill(alone=True)
+    flow.kill()
+    wait_until("the run's end", lambda: line.state(run)["type"] == "CRASHED")
+    assert line.state(run)["message"] == "The flow's process was killed; a new run resumes."
+    line.worker.start()
+    wait_until("the lock", lambda: lock_is_free(line.project))
+    line.behave("")
+    state = line.run("train-stdan/local")
+    assert state["type"] == "COMPLETED", state["message"]
 
 
 def test_a_flow_without_its_server_says_so_in_one_line(tmp_path: Path) -> None:

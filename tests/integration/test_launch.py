@@ -16,6 +16,7 @@ import stvsr as stvsr_package
 from stvsr.artifact import load_artifact
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import read_history
+from stvsr.training.run import card_of, read_run
 from tests.support.projects import (
     losses,
     new_mlflow_store,
@@ -86,6 +87,15 @@ def test_a_run_is_one_mlflow_run_with_every_step_once(undisturbed: Path) -> None
     assert run.info.status == "FINISHED"
     assert run.data.tags["data_version"] == "0123abcd.dir"
     assert run.data.params["model.k"] == "3"
+    assert {
+        "train.workers",
+        "loader.kind",
+        "machine.cores",
+        "library.ray",
+    } <= run.data.params.keys()
+    assert run.data.tags["mlflow.source.name"] == "stvsr train"
+    assert run.inputs is not None
+    assert len(run.inputs.dataset_inputs) == 1
     assert {"learning_rate", "clips_per_second", "val/psnr_y", "val/ssim_y"} <= set(
         run.data.metrics
     )
@@ -301,6 +311,11 @@ def test_a_search_prints_and_keeps_its_table_under_one_parent(project: Path) -> 
     best = json.loads((project / "tune/best.json").read_text())
     assert 1 <= best["T_top"] <= best["k"] ** 2
     assert f"-S model.k={best['k']}" in output
+    (search,) = (project / "runs").glob("tune-*")
+    for trial in search.glob("trial-*"):
+        card = card_of(read_run(trial), 1)  # ASHA may stop a trial before its first checkpoint
+        assert card.data_hash
+        assert card.code[-1].fingerprint
 
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     (experiment,) = (e for e in client.search_experiments() if e.name == "stvsr")

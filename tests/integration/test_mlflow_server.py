@@ -1,4 +1,4 @@
-"""What `mlflow ui` shows, what a server takes, and what a process without our sources can load."""
+"""What `mlflow ui` shows, and what a server takes."""
 
 import json
 import os
@@ -14,16 +14,17 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-import numpy as np
 import pytest
 import torch
 
 from stvsr.artifact import load_artifact
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
+from stvsr.tracking.load import load_version
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
-from stvsr.tracking.registry import load_version, register
+from stvsr.tracking.registry import register
 from stvsr.tracking.store import open_client, resolve_uri
 from stvsr.tracking.versions import RegisteredModel, model_names
+from tests.support.clean_venv import base_installation
 from tests.support.models import write_tiny_artifact, write_tiny_evaluation
 from tests.support.ports import held_port
 
@@ -34,18 +35,6 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 PATIENCE_S = 600
 """How long a server or a process may take on a busy machine."""
-
-LOAD_AND_PREDICT = """
-import sys
-# Forget every way to our sources that this environment has: only the version's copy is left.
-sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder)]
-sys.path = [folder for folder in sys.path if folder != {sources!r}]
-import mlflow.pyfunc, numpy
-model = mlflow.pyfunc.load_model("models:/stdan@challenger")
-numpy.save("sr_clip.npy", model.predict(numpy.load("lr_clip.npy")))
-import stvsr
-print(stvsr.__file__)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +148,9 @@ def test_a_server_takes_what_the_file_takes(ui: str, project: Path, tmp_path: Pa
     with torch.inference_mode():
         assert torch.equal(loaded(lr_clip), expected(lr_clip))
 
+    code = f"import stvsr; print(stvsr.load('models:/stdan/{registered['version']}', {ui!r}).scale)"
+    assert base_installation(tmp_path / "venv").run(code, tmp_path).split() == ["4"]
+
 
 def test_changes_of_a_model_at_a_server_are_made_one_at_a_time(
     ui: str, monkeypatch: pytest.MonkeyPatch
@@ -179,34 +171,3 @@ def test_changes_of_a_model_at_a_server_are_made_one_at_a_time(
     client = open_client(ui)
     assert client.get_registered_model("stdan").tags["count"] == "8"
     assert model_names(client) == ["stdan"]
-
-
-def test_a_process_without_our_sources_loads_the_version_and_runs_it(tmp_path: Path) -> None:
-    write_tiny_artifact(tmp_path / "model", seed=6)
-    write_tiny_evaluation(tmp_path / "evaluation", tmp_path / "model")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        register_in(tmp_path, None)
-    lr_clip = np.random.default_rng(0).random((1, 3, 3, 9, 10), dtype=np.float32)
-    np.save(tmp_path / "lr_clip.npy", lr_clip)
-
-    sources = str(Path(__file__).parents[2])
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in ("MLFLOW_TRACKING_URI", "PYTHONPATH")
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", LOAD_AND_PREDICT.format(sources=sources)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert run.returncode == 0, run.stderr
-    assert Path(run.stdout.splitlines()[-1]).is_relative_to(tmp_path)
-    expected, _ = load_artifact(tmp_path / "model")
-    with torch.inference_mode():
-        sr_clip = expected(torch.from_numpy(lr_clip)).numpy()
-    np.testing.assert_allclose(np.load(tmp_path / "sr_clip.npy"), sr_clip, atol=1e-6)

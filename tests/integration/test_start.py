@@ -31,6 +31,7 @@ def test_a_run_that_starts_from_a_model_says_so_in_its_card(
     assert code == 0, output
     card = read_card(project / "model")
     assert card.start_sha256 == start.weights_sha256
+    assert card.start_from.endswith("/start")
     assert str(tmp_path) not in card.model_dump_json()
     expected = load_artifact(tmp_path / "start")[0].state_dict()
     for name, tensor in load_artifact(project / "model")[0].state_dict().items():

@@ -91,7 +91,8 @@ class Bench:
     def _build(self, kind: Kind) -> None:
         """Make the kind's whole project in the working folder, and keep a copy."""
         self._begin(None)
-        kind.build()
+        with self._output():  # else what a verb prints would be read as an answer
+            kind.build()
         kept = self.root / "wholes" / kind.name
         shutil.copytree(self.project, kept, symlinks=True)
         self._built[kind.build] = kept

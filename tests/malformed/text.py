@@ -9,7 +9,8 @@ from typing import Any
 from tests.malformed.damage import BYTES, COARSE, DEPTH, in_bytes, in_json, in_text
 from tests.malformed.kind import Bytes, Damage, Kind, in_file, verb
 from tests.malformed.networks import finished
-from tests.malformed.projects import files
+from tests.malformed.projects import files, run
+from tests.support.sets import drifting_frames, save, write_set
 
 # --- parameters
 
@@ -286,4 +287,31 @@ SUMMARY = Kind(
     share=1,
 )
 
-TEXTS = (PARAMETERS, REPORT, REGISTER, SUMMARY)
+# --- scores of sets and their table
+
+SCORE = "scores/frames_set_stvsr"
+
+
+def scored() -> None:
+    """A score of a set of one clip, of frames that others made, with pictures."""
+    write_set(Path("set"), {"clip": 7})
+    for number, image in enumerate(drifting_frames(7, (48, 32), 1)):
+        save(Path("frames/clip") / f"{number}.png", image)
+    run("score", "--outputs", "frames", "--set", "set")
+
+
+TABLE = Kind(
+    "table",
+    scored,
+    [
+        # neither in_json nor in_text: another valid number or name in it is another score
+        *in_bytes(f"{SCORE}/scores.json", COARSE),
+        *in_json(f"{SCORE}/pictures/01.json"),
+        *in_bytes(f"{SCORE}/pictures/01_method.png", COARSE),
+        *in_bytes(f"{SCORE}/pictures/01_profile_truth.png", COARSE),
+    ],
+    [verb("table", "--out", "again", left=lambda: files("again", "table.csv"), out="again")],
+    share=1,
+)
+
+TEXTS = (PARAMETERS, REPORT, REGISTER, SUMMARY, TABLE)

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
+from stvsr.core.image import UInt8Image
 from stvsr.data.clips.layout import FRAMES, SPLITS, frame_path, read_clip_list, split_list
 from tests.malformed.damage import BYTES, in_bytes
 from tests.malformed.kind import Bytes, Kind, verb
@@ -26,8 +27,6 @@ CLOSE = 24.0
 
 VIDEOS = {"one.mp4": ("mpeg4", 0), "two.mkv": ("libx264", 1)}
 SECRET = "../outside/secret.mp4"
-
-UInt8Image = NDArray[np.uint8]
 
 
 def drawn(video: int, number: int) -> UInt8Image:

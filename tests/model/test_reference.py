@@ -1,6 +1,8 @@
 """The models compute the published networks' numbers, on the device under test."""
 
 import os
+import re
+from collections.abc import Mapping
 
 import pytest
 import torch
@@ -8,7 +10,8 @@ from torch import Tensor, nn
 
 from stvsr.models import StvsrModel
 from stvsr.models.layers.naming import published_name
-from tests.support.references import Reference, model_by_rule
+from stvsr.models.stinet import Stinet
+from tests.support.references import Reference, model_by_rule, stored_part
 
 DEVICE = torch.device(os.environ.get("STVSR_TEST_DEVICE", "cpu"))
 
@@ -18,8 +21,17 @@ MAPS = {
     "interpolated": "interpolation",
     "aggregated": "aggregation",
     "reconstructed": "reconstruction",
+    "encoded_0": "encoder.0",
+    "encoded_3": "encoder.3",
+    "decoded_0": "decoder.0",
+    "decoded_3": "decoder.3",
 }
 """The reference's intermediate maps, and the modules of ours that put them out."""
+
+FIRST_PICTURES = ("low_resolution", "intermediate")
+"""STINet's pictures of phase 1."""
+LOOSER = {"rstt": {"conv_last.bias": 5e-3}}
+"""Relative errors of gradients that are long sums in float32, by model and published name."""
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -31,17 +43,16 @@ def test_outputs_maps_loss_and_gradients_are_the_references(
     slack = 10 if DEVICE.type == "cuda" and dtype == torch.float32 else 1
     expected = {name: array.to(DEVICE) for name, array in reference.arrays(dtype).items()}
     model = model_by_rule(reference, dtype).to(DEVICE)
-    got = watch_maps(model)
-
-    got["output"] = model(expected["input"])
+    got = outputs_and_maps(model, expected)
     loss = ((got["output"] - expected["target"]).square() + 1e-6).sqrt().mean()
     loss.backward()
 
-    for name in ("extracted", *MAPS, "output"):
-        if name in expected:
+    for stored, array in expected.items():
+        name = re.sub(r"_[cp]\d+$", "", stored)
+        if name in ("extracted", *MAPS, *FIRST_PICTURES, "output"):
             torch.testing.assert_close(
-                got[name].reshape(expected[name].shape),
-                expected[name],
+                stored_part(stored, got[name]).reshape(array.shape),
+                array,
                 atol=5e-5 * slack,
                 rtol=0,
                 msg=lambda differences, name=name: f"{name}: {differences}",  # type: ignore[misc]
@@ -52,13 +63,28 @@ def test_outputs_maps_loss_and_gradients_are_the_references(
         for name, parameter in model.named_parameters()
         if parameter.grad is not None
     }
-    assert gradients.keys() == reference.grad_l2.keys()
+    reached = {name for name, norm in reference.grad_l2.items() if norm}
+    assert {name for name, norm in gradients.items() if norm} == reached
+    looser = LOOSER.get(reference.settings["model"], {}) if dtype == torch.float32 else {}
     differing = {
-        name: (gradients[name], expected_norm)
-        for name, expected_norm in reference.grad_l2.items()
-        if gradients[name] != pytest.approx(expected_norm, rel=5e-4 * slack, abs=1e-9)
+        name: (gradients[name], norm)
+        for name, norm in reference.grad_l2.items()
+        if norm
+        and gradients[name] != pytest.approx(norm, rel=looser.get(name, 5e-4) * slack, abs=1e-9)
     }
     assert not differing
+
+
+def outputs_and_maps(model: StvsrModel, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the model computes of a reference's inputs."""
+    if isinstance(model, Stinet):
+        flows = expected["flow_forward"], expected["flow_backward"]
+        maps = model.interpolate(expected["input"], *flows)
+        pictures = dict(zip(FIRST_PICTURES, model.first_pictures(maps), strict=True))
+        return {**pictures, "output": model.reconstruct(maps)}
+    got = watch_maps(model)
+    got["output"] = model(expected["input"])
+    return got
 
 
 def watch_maps(model: StvsrModel) -> dict[str, Tensor]:
@@ -71,10 +97,12 @@ def watch_maps(model: StvsrModel) -> dict[str, Tensor]:
 
         model.get_submodule(MAPS[name]).register_forward_hook(hook)
 
-    for name in MAPS:
-        if hasattr(model, MAPS[name]):
+    modules = dict(model.named_modules())
+    for name, path in MAPS.items():
+        if path in modules:
             keep(name)
-    model.get_submodule("interpolation").register_forward_pre_hook(
-        lambda module, inputs: seen.update(extracted=inputs[0].detach())
-    )
+    if "interpolation" in modules:
+        modules["interpolation"].register_forward_pre_hook(
+            lambda module, inputs: seen.update(extracted=inputs[0].detach())
+        )
     return seen

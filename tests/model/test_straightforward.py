@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from torch import Tensor
 
-from stvsr.models import StdanConfig, build_model
-from stvsr.models.layers.naming import published_name
+from stvsr.models import RsttConfig, StdanConfig, StvsrModel, build_model
+from stvsr.models.layers.naming import Rule, published_name
+from stvsr.models.rstt.state_dict import RULES as RSTT_RULES
 from stvsr.models.stdan.state_dict import RULES
 from tests.support.references import weight_by_rule
 from tests.support.straightforward import StraightforwardStdan
+from tests.support.straightforward_rstt import StraightforwardRstt
 
 ABLATIONS = {
     "Omega 1": StdanConfig(interpolation="short", aggregation="none"),
@@ -23,10 +26,29 @@ ABLATIONS = {
 def test_ours_equals_the_straightforward_version(name: str) -> None:
     config = ABLATIONS[name].model_copy(update={"extraction_groups": 1, "reconstruction_groups": 1})
     model = build_model(config).double().eval()
-    weights = {published_name(ours, RULES): p for ours, p in model.named_parameters()}
+    weights = weights_by_rule(model, RULES)
+    clip = torch.rand(1, 3, 3, 16, 8, dtype=torch.float64)
+    straightforward = StraightforwardStdan(weights, config.k, config.T_top)
+    with torch.no_grad():
+        torch.testing.assert_close(model(clip), straightforward(clip))
+
+
+@pytest.mark.parametrize("size", [(3, 5), (16, 50), (34, 36), (40, 33)], ids=str)
+def test_rstt_equals_the_straightforward_version(size: tuple[int, int]) -> None:
+    """Stages of one window and of several, padded and shifted along each axis."""
+    model = build_model(RsttConfig(channels=8, heads=1, blocks=2, hr_channels=4)).double().eval()
+    straightforward = StraightforwardRstt(weights_by_rule(model, RSTT_RULES), heads=1)
+    clip = torch.rand(2, 4, 3, *size, dtype=torch.float64)
+    with torch.no_grad():
+        expected = straightforward(clip)
+        torch.testing.assert_close(model(clip), expected)
+    torch.testing.assert_close(model(clip), expected)  # all windows at once
+
+
+def weights_by_rule(model: StvsrModel, rules: tuple[Rule, ...]) -> dict[str, Tensor]:
+    """A model's weights by their published names, filled in by the references' rule."""
+    weights = {published_name(ours, rules): p for ours, p in model.named_parameters()}
     with torch.no_grad():
         for published, parameter in weights.items():
             parameter.copy_(weight_by_rule(published, tuple(parameter.shape)))
-        clip = torch.rand(1, 3, 3, 16, 8, dtype=torch.float64)
-        straightforward = StraightforwardStdan(weights, config.k, config.T_top)
-        torch.testing.assert_close(model(clip), straightforward(clip))
+    return dict(weights)

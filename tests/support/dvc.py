@@ -47,6 +47,8 @@ if "breaks" in behaviour:
 for step in range(steps):
     print("step", step + 1, "of", steps, flush=True)
     (out / "count").write_text(str(step + 1))
+    if pathlib.Path("enough").exists():
+        break
     time.sleep(0.05)
 """
 

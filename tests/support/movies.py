@@ -12,9 +12,8 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.stream import AttachmentStream, Disposition
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
-UInt8Image = NDArray[np.uint8]
+from stvsr.core.image import UInt8Image
 
 WIDTH, HEIGHT = 48, 32
 CORNERS = ((200, 60, 50), (60, 170, 70), (60, 70, 190), (210, 205, 200))

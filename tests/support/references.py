@@ -1,6 +1,7 @@
 """Reference values of the models, and the weights they were computed with."""
 
 import json
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from stvsr.models import MODELS, ModelConfig, StvsrModel, build_model
 from stvsr.models.layers.naming import Rule, published_name
+from stvsr.training.config import TrainConfig
+from stvsr.training.start import freeze
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,10 @@ class Reference:
 
     @property
     def config(self) -> ModelConfig:
-        names = {"kernel_side": "k", "points_kept": "T_top", "model": "name"}
+        names = {"kernel_side": "k", "points_kept": "T_top", "model": "name", "size": "preset"}
         settings = {names.get(key, key): value for key, value in self.settings.items()}
+        if "preset" in settings:
+            settings["preset"] = settings["preset"].upper()
         return CONFIGS[settings["name"]].model_validate(settings)
 
     @property
@@ -42,8 +47,21 @@ class Reference:
         return RULES[self.settings["model"]]
 
 
+def stored_part(name: str, array: Tensor) -> Tensor:
+    """Of a whole array, what a reference stores under this name.
+
+    `_cN` at its end is every N-th channel, `_pN` every N-th row and column.
+    """
+    part = re.search(r"_([cp])(\d+)$", name)
+    if part is None:
+        return array
+    step = slice(None, None, int(part[2]))
+    return array[..., step, :, :] if part[1] == "c" else array[..., step, step]
+
+
 CONFIGS = {entry.name: entry.config for entry in MODELS}
 RULES = {entry.name: entry.rules for entry in MODELS}
+FROZEN = {entry.name: TrainConfig.model_validate(entry.recipe).freeze for entry in MODELS}
 
 
 def weight_by_rule(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -60,10 +78,14 @@ def weight_by_rule(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def model_by_rule(reference: Reference, dtype: torch.dtype) -> StvsrModel:
-    """The reference's model, in evaluation mode, with the deterministic weights."""
+    """The reference's model, with the deterministic weights, in evaluation mode.
+
+    What its published training keeps as it is has no gradients.
+    """
     model = build_model(reference.config).to(dtype).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             published = published_name(name, reference.rules)
             parameter.copy_(weight_by_rule(published, tuple(parameter.shape)))
+    freeze(model, FROZEN[reference.settings["model"]])
     return model

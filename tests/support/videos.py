@@ -7,9 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
-UInt8Image = NDArray[np.uint8]
+from stvsr.core.image import UInt8Image
 
 WIDTH, HEIGHT = 160, 96
 CORNERS = ((220, 30, 30), (30, 200, 30), (30, 30, 220), (230, 230, 230))

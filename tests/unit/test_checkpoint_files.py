@@ -29,8 +29,8 @@ Weights = dict[str, Tensor]
 
 class TinyEntry(ModelEntry):
     @property
-    def published(self) -> StdanConfig:
-        return TINY_STDAN
+    def published_sizes(self) -> tuple[StdanConfig]:
+        return (TINY_STDAN,)
 
 
 @pytest.fixture(autouse=True)

@@ -51,7 +51,7 @@ MAY_SKIP = {
     "index": (),
     "shard": (),
     "train": (
-        *("stvsr.params", "stvsr.tracking", "stvsr.evaluation", "stvsr.metrics"),
+        *("stvsr.tracking", "stvsr.evaluation", "stvsr.metrics"),
         *("stvsr.data.sources", "stvsr.data.index", "stvsr.video"),
     ),
     "evaluate": ("stvsr.data.index",),

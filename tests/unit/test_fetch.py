@@ -62,7 +62,7 @@ def test_the_next_run_goes_on_where_the_last_gave_up(mirror, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     assert get(mirror, tmp_path) == CONTENT
     assert ranges(mirror) == ["bytes=100000-"]
-    assert "file.part: going on at byte 100000 of 300000" in caplog.text
+    assert "file.part: resumes at byte 100000 of 300000" in caplog.text
     assert "fetching file, KiB 292/292" in caplog.text
 
 

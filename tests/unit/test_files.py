@@ -92,6 +92,18 @@ def test_a_folder_set_aside_by_a_killed_writer_comes_back(tmp_path: Path) -> Non
     assert (target / "a").read_text() == "was whole"
 
 
+@pytest.mark.parametrize("name", ["out", "clip[1]"])
+def test_leftovers_are_those_of_the_very_same_name(tmp_path: Path, name: str) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    own, others = f".{name}.{dead.pid}.partial", f".{name}.v2.{dead.pid}.old.partial"
+    for leftover in (own, others):
+        (tmp_path / leftover).mkdir()
+    with whole_folder(tmp_path / name):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, others])
+
+
 def test_a_second_writer_is_told_who_writes(tmp_path: Path) -> None:
     target = tmp_path / "out"
     code = """

@@ -1,11 +1,16 @@
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from stvsr.core.errors import CheckpointError, TrainingError
 from stvsr.core.files import only_writer
-from stvsr.launch.track import RECORD_FILE, TrackedRun, sync_runs
+from stvsr.launch.track import RECORD_FILE, TrackedRun, circumstances, sync_runs
+from stvsr.params import Params
+from stvsr.tracking.mlflow_tracker import known_runs
+from stvsr.tracking.store import open_client
 from stvsr.training.run import open_run
+from tests.support.projects import new_mlflow_store
 
 
 def a_run(folder: Path) -> Path:
@@ -40,3 +45,18 @@ def test_a_damaged_run_does_not_keep_the_others_from_the_store(tmp_path: Path) -
     with pytest.raises(CheckpointError, match=r"one/tracked.json: .*\n.*three/tracked.json: "):
         sync_runs(tmp_path / "runs", uri)
     assert (tmp_path / "runs" / "two" / "mlflow.json").exists()
+
+
+def test_a_run_records_workers_loader_machine_and_libraries(tmp_path: Path) -> None:
+    folder = a_run(tmp_path / "runs" / "one")
+    record = TrackedRun(experiment="stvsr", steps=4, circumstances=circumstances(Params()))
+    (folder / RECORD_FILE).write_text(record.model_dump_json())
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    (tmp_path / "mlflow.db").write_bytes(new_mlflow_store())
+    sync_runs(tmp_path / "runs", uri)
+    (run_id,) = known_runs(folder).values()
+    params = open_client(uri).get_run(run_id).data.params
+    assert params["library.torch"] == version("torch")
+    assert params["train.workers"] == str(Params().train.workers)
+    assert {"seed", "loader.kind", "machine.cores", "library.python"} <= params.keys()
+    assert not [name for name in params if name.startswith("tracking.")]

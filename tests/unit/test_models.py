@@ -14,7 +14,9 @@ from stvsr.core.errors import InputError
 from stvsr.models import (
     BicubicLinear,
     ModelConfig,
+    RsttConfig,
     StdanConfig,
+    StinetConfig,
     StvsrModel,
     ZoomingSlowMoConfig,
     build_model,
@@ -36,7 +38,14 @@ TINY_STDAN = StdanConfig(
     blocks_per_group=2,
 )
 TINY_ZSM = ZoomingSlowMoConfig(channels=8, deformable_groups=2, front_blocks=1, back_blocks=1)
-TINY = {"stdan": TINY_STDAN, "zooming_slowmo": TINY_ZSM}
+TINY_STINET = StinetConfig(channels=8, deformable_groups=2, projections=2, shared_blocks=1)
+TINY_RSTT = RsttConfig(channels=8, heads=1, blocks=2, hr_channels=8)
+TINY = {
+    "stdan": TINY_STDAN,
+    "zooming_slowmo": TINY_ZSM,
+    "stinet": TINY_STINET,
+    "rstt": TINY_RSTT,
+}
 
 
 def network(config: ModelConfig, seed: int = 0) -> StvsrModel:
@@ -89,8 +98,25 @@ def test_zooming_slowmo_and_its_ablations_have_the_published_sizes_part_by_part(
     assert sizes["b"] - sizes["a"] == 4 * conv3x3 + pcd_branches
 
 
+def test_stinet_has_the_published_size_and_its_ablations_less() -> None:
+    assert parameters(StinetConfig()) == 11_761_602
+    channels, conv1x1 = 64, 64 * 64 + 64
+    separate = parameters(StinetConfig(local_refinement="separate"))
+    assert parameters(StinetConfig()) - separate == 3 * conv1x1 + channels**2
+    graph = sum(a * b + b for a, b in ((64, 256), (256, 256), (256, 256), (256, 64)))
+    no_graph = parameters(StinetConfig(global_refinement=False))
+    assert parameters(StinetConfig()) - no_graph == graph + channels**2 * 8 * 8 + channels
+
+
+@pytest.mark.parametrize(("preset", "size"), [("S", 4_485_275), ("M", 6_079_895), ("L", 7_674_515)])
+def test_rstt_has_the_published_sizes(preset: str, size: int) -> None:
+    assert parameters(RsttConfig.model_validate({"preset": preset})) == size
+
+
 @pytest.mark.parametrize(
-    "config", [StdanConfig, ZoomingSlowMoConfig], ids=lambda config: config.__name__
+    "config",
+    [StdanConfig, ZoomingSlowMoConfig, StinetConfig, RsttConfig],
+    ids=lambda config: config.__name__,
 )
 @pytest.mark.parametrize("preset", ["published", "small"])
 def test_a_written_configuration_reads_as_itself(
@@ -158,7 +184,9 @@ def test_bf16_weights_and_autocast_stay_near_float32(model: str) -> None:
         mixed = net(frames)
     halved = copy.deepcopy(net).bfloat16()(frames)
     for rounded in (mixed, halved):
-        assert rounded.dtype == torch.bfloat16
+        # what RSTT adds to is interpolated, which autocast leaves in float32
+        in_bf16 = rounded is halved or model != "rstt"
+        assert rounded.dtype == (torch.bfloat16 if in_bf16 else torch.float32)
         torch.testing.assert_close(rounded.float(), exact, atol=0.05, rtol=0.05)
 
 
@@ -169,12 +197,33 @@ def test_a_network_with_the_global_skip_starts_as_the_baseline(model: str) -> No
     torch.testing.assert_close(net(frames), bicubic_linear_padded(frames, net.size_multiple))
 
 
+def test_stinet_makes_several_times_of_each_gap() -> None:
+    times, frames = (0.25, 0.75), clip(1, 3, 3, 8, 12)
+    net = network(TINY_STINET)
+    still = frames[:, :1].expand(1, 3, 3, 8, 12)
+    assert net.super_resolve(still, times).shape == (1, 7, 3, 32, 48)  # type: ignore[call-arg]
+    skip = network(TINY_STINET.model_copy(update={"global_skip": True}))
+    first, quarter = skip.super_resolve(frames, times)[0, :2]  # type: ignore[call-arg]
+    torch.testing.assert_close(quarter, 0.75 * first + 0.25 * upscale_bicubic_linear(frames)[0, 2])
+
+
 def bicubic_linear_padded(frames: Tensor, multiple: int) -> Tensor:
     H, W = frames.shape[-2:]
     padded = torch.nn.functional.pad(
         frames.flatten(0, 1), (0, -W % multiple, 0, -H % multiple), mode="replicate"
     ).unflatten(0, frames.shape[:2])
     return upscale_bicubic_linear(padded)[..., : 4 * H, : 4 * W]
+
+
+@pytest.mark.parametrize(("frames", "first"), [(5, 7), (7, 7), (9, 13)])
+def test_rstt_makes_each_frame_in_the_first_window_of_four_that_has_it(
+    frames: int, first: int
+) -> None:
+    net, lr_clip = network(TINY_RSTT), clip(1, frames, 3, 8, 8)
+    out = net(lr_clip)
+    torch.testing.assert_close(out[:, :7], net(lr_clip[:, :4]))
+    last = net(lr_clip[:, -4:])[:, first - 2 * (frames - 4) :]
+    torch.testing.assert_close(out[:, first:], last)
 
 
 def test_the_baseline_keeps_constants_and_means_neighbours() -> None:
@@ -200,9 +249,21 @@ def test_aggregation_reversed_in_is_reversed_out() -> None:
 @pytest.mark.parametrize("model", TINY)
 def test_a_network_that_treats_both_directions_alike_reverses_with_its_input(model: str) -> None:
     """With equal branches and symmetric fusions, no layer can tell forward from backward."""
-    net, frames = network(TINY[model]), clip(1, 4, 3, 8, 8)
+    config = TINY[model]
+    if isinstance(config, StinetConfig):  # its graph has edges from earlier frames to later alone
+        config = config.model_copy(update={"global_refinement": False})
+    net, frames = network(config), clip(1, 4, 3, 8, 8)
     make_directions_alike(net)
     torch.testing.assert_close(net(frames.flip(1)).flip(1), net(frames))
+
+
+STINET_SIDES = {
+    "interpolation.from_flows.conv.weight": (1, 0, 1, 2),
+    "interpolation.low_up.deconv.weight": (0, 0, 1, 8),
+    "interpolation.high_first.conv.weight": (1, 0, 1, 8),
+    "local_refinement.fusion.0.weight": (1, 0, 2, 8),
+}
+"""Dimension, and which of its parts of that many channels are for before and after."""
 
 
 def make_directions_alike(net: StvsrModel) -> None:
@@ -214,6 +275,16 @@ def make_directions_alike(net: StvsrModel) -> None:
         if name.endswith("fusion.weight") and name.startswith(alike):
             first, second = tensor.chunk(2, dim=1)
             state[name] = torch.cat([first + second, first + second], dim=1) / 2
+        if name.startswith("local_refinement") and "_after" in name:
+            state[name] = state[name.replace("_after", "_before")]
+    for name, (dim, first, second, size) in STINET_SIDES.items():
+        if name in state:
+            parts = list(state[name].split(size, dim))
+            parts[first] = parts[second] = (parts[first] + parts[second]) / 2
+            state[name] = torch.cat(parts, dim)
+        if name.startswith(("encoder", "decoder")) and name.endswith("bias_table"):
+            by_time = tensor.unflatten(0, (-1, 49))  # RSTT's, of windows of 4x4 pixels
+            state[name] = (by_time + by_time.flip(0)).flatten(0, 1) / 2
     net.load_state_dict(state)
 
 
@@ -243,9 +314,10 @@ def test_without_gradients_parts_of_a_clip_give_what_the_whole_does(
 def test_a_network_that_only_runs_does_not_import_torch_s_compiler() -> None:
     program = """
 import sys, torch
-from stvsr.models import StdanConfig, ZoomingSlowMoConfig, build_model
+from stvsr.models import MODELS, build_model
 with torch.inference_mode():
-    for config in (StdanConfig(preset="small"), ZoomingSlowMoConfig(preset="small")):
+    for entry in MODELS:
+        config = entry.config.model_validate({"preset": "small"})
         build_model(config)(torch.rand(1, 2, 3, 8, 8))
 print("torch._dynamo" in sys.modules)
 """

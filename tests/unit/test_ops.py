@@ -69,6 +69,20 @@ def plain_window_attention(qkv: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
     return (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
 
+def cross_window_inputs(dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Six windows of four pixels that look at five, two heads; one pixel does not see two."""
+    bias = numbers(2, 4, 5, dtype=dtype)
+    bias[:, 1, 2:4] = -torch.inf
+    return [numbers(6, 4, C, dtype=dtype), numbers(6, 5, 2 * C, dtype=dtype), bias]
+
+
+def plain_cross_window_attention(q: Tensor, kv: Tensor, bias: Tensor) -> Tensor:
+    q = q.unflatten(2, (2, -1)).transpose(1, 2)
+    k, v = kv.unflatten(2, (2, 2, -1)).permute(2, 0, 3, 1, 4)
+    logits = q @ k.mT / q.shape[-1] ** 0.5 + bias
+    return (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
 Case = tuple[Callable[..., Any], Callable[..., Any], Sequence[Tensor], tuple[Any, ...]]
 """Operator, definition, tensors, and the arguments behind them."""
 
@@ -82,6 +96,12 @@ CASES: dict[str, Case] = {
         (),
     ),
     "window attention": (ops.window_attention, plain_window_attention, window_inputs(), ()),
+    "window attention to others": (
+        ops.cross_window_attention,
+        plain_cross_window_attention,
+        cross_window_inputs(),
+        (),
+    ),
     **{
         f"attention, k = {k}, T_top = {T_top}": (
             ops.deformable_attention,
@@ -166,6 +186,7 @@ def test_window_attention_s_gradients_are_the_derivatives() -> None:
         ("deform_conv2d", convolution_inputs()),
         ("deformable_attention", [*attention_inputs(), 2]),
         ("window_attention", window_inputs()),
+        ("cross_window_attention", cross_window_inputs()),
     ],
 )
 def test_an_operator_is_registered_as_torch_wants_it(name: str, inputs: Sequence[object]) -> None:

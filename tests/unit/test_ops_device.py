@@ -61,6 +61,22 @@ def plain_windows(qkv: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
     return (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
 
+def windows_to_others(heads: int, channels: int) -> list[Tensor]:
+    """Six windows of 112 pixels that look at 64."""
+    return [
+        numbers(6, 112, channels),
+        numbers(6, 64, 2 * channels),
+        numbers(heads, 112, 64),
+    ]
+
+
+def plain_windows_to_others(q: Tensor, kv: Tensor, bias: Tensor) -> Tensor:
+    q = q.unflatten(2, (len(bias), -1)).transpose(1, 2)
+    k, v = kv.unflatten(2, (2, len(bias), -1)).permute(2, 0, 3, 1, 4)
+    logits = q @ k.mT / q.shape[-1] ** 0.5 + bias
+    return (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
 Case = tuple[Callable[..., Any], Callable[..., Any], list[Tensor], tuple[Any, ...], int]
 """Operator, definition, tensors, further arguments, and which tensors have features' types."""
 
@@ -109,6 +125,16 @@ CASES: dict[str, Case] = {
             1,
         )
         for heads, channels in ((6, 72), (1, 16))
+    },
+    **{
+        f"window attention to others, {heads} heads of {channels // heads}": (
+            ops.cross_window_attention,
+            plain_windows_to_others,
+            windows_to_others(heads, channels),
+            (),
+            2,
+        )
+        for heads, channels in ((2, 96), (16, 96))
     },
 }
 

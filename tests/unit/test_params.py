@@ -97,6 +97,9 @@ def test_a_missing_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
         ({"preset": "published"}, "stdan"),
         ({}, "stdan"),
         ({"name": "zooming_slowmo"}, "zooming_slowmo"),
+        ({"name": "stinet"}, "stinet"),
+        ({"name": "rstt", "preset": "S"}, "rstt"),
+        ({"name": "rstt", "preset": "small"}, "small"),
     ],
 )
 def test_the_recipe_follows_the_models_preset_unless_it_is_named(model, recipe):
@@ -116,7 +119,16 @@ def test_a_published_recipe_is_what_was_published_but_for_what_is_said():
     assert (stdan.restart_every, stdan.warmup_steps) == (150_000, 0)
     assert (stdan.beta1, stdan.beta2) == (0.9, 0.99)
     assert train_of(recipe="zooming_slowmo", workers=4).learning_rate == 4e-4
+    stinet = train_of(recipe="stinet")
+    assert (stinet.decay_every, stinet.decay_factor, stinet.freeze) == (
+        100_000,
+        0.25,
+        ("spatial.*",),
+    )
     assert train_of(recipe="zooming_slowmo", batch_size=6).batch_size == 6
+    rstt = train_of(recipe="rstt", workers=1)
+    assert (rstt.steps, rstt.batch_size, rstt.crop) == (2_000_000, 7, 64)
+    assert (rstt.learning_rate, rstt.min_learning_rate, rstt.warmup_steps) == (2e-4, 1e-7, 0)
 
 
 def test_a_recipe_decides_by_its_values_alone():

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stvsr.core.image import UInt8Image
 from stvsr.data.clips import png
 
 
-def noise(height: int, width: int) -> png.UInt8Image:
+def noise(height: int, width: int) -> UInt8Image:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stvsr.cli import main
-from stvsr.core.errors import ParamsError
+from stvsr.core.errors import BusyError, ParamsError
 from stvsr.data.loading.loader import eval_clips
 from stvsr.data.shards.read import ShardSet
 from stvsr.evaluation.comparison import SetComparison
@@ -315,6 +315,16 @@ def test_an_alias_that_was_moved_meanwhile_is_not_moved(project: Path, networks:
     assert not stdan().move("champion", None, WORSE, "{}", [WORSE])
     assert champion() == GOOD
     assert decisions_of(WORSE) == []
+
+
+def test_who_lost_the_lock_to_another_changes_nothing(project: Path) -> None:
+    client, lock = stdan().client, "stdan~lock"
+    with stdan().only_change() as refuse_if_lost:
+        client.delete_registered_model(lock)
+        client.create_registered_model(lock, {"token": "of another command"})
+        with pytest.raises(BusyError, match="another command has taken over the lock"):
+            refuse_if_lost()
+    assert client.get_registered_model(lock).tags["token"] == "of another command"
 
 
 def test_a_lock_that_a_killed_process_left_is_taken_over(

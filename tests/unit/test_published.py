@@ -10,7 +10,7 @@ from torch import Tensor
 from stvsr.artifact import load_artifact
 from stvsr.cli import main
 from stvsr.core.errors import CheckpointError
-from stvsr.models import build_model
+from stvsr.models import RsttConfig, build_model
 from stvsr.published import (
     PUBLISHED,
     export_checkpoint,
@@ -20,10 +20,12 @@ from stvsr.published import (
 )
 
 
-def write_checkpoint(path: Path, model: str = "stdan", prefix: str = "") -> dict[str, Tensor]:
+def write_checkpoint(
+    path: Path, model: str = "stdan", prefix: str = "", size: str = "published"
+) -> dict[str, Tensor]:
     """A checkpoint as the published code writes one, buffers included."""
     torch.manual_seed(0)
-    config = PUBLISHED[model].published
+    config = PUBLISHED[model].config.model_validate({"preset": size})
     weights = published_weights(build_model(config), config)
     buffers = {f"{prefix}a.{name}": torch.zeros(3) for name in PUBLISHED[model].ignored}
     torch.save({prefix + name: tensor for name, tensor in weights.items()} | buffers, path)
@@ -43,10 +45,41 @@ def test_a_published_checkpoint_goes_in_and_out_without_loss(
     assert all(torch.equal(exported[name], tensor) for name, tensor in weights.items())
 
 
+def test_blocks_that_two_parts_share_may_be_in_a_checkpoint_twice(tmp_path: Path) -> None:
+    weights = write_checkpoint(tmp_path / "in.pth", "stinet")
+    copies = {
+        f"interp_h.{i}.{name}": weights[f"interp_l.{i + 1}.{name}"]
+        for i in range(1, 6)
+        for name in ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias")
+    }
+    torch.save(weights | copies, tmp_path / "both.pth")
+    import_checkpoint("stinet", tmp_path / "both.pth", tmp_path / "artifact")
+    copies["interp_h.3.conv1.weight"] = copies["interp_h.3.conv1.weight"] + 1
+    torch.save(weights | copies, tmp_path / "different.pth")
+    with pytest.raises(CheckpointError, match=r"1 unexpected \(interp_h.3.conv1.weight\)"):
+        import_checkpoint("stinet", tmp_path / "different.pth", tmp_path / "other")
+
+
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_a_checkpoint_is_opened_without_naming_its_model(model: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "in.pth", model)
     assert load_published(tmp_path / "in.pth")[1].model.name == model
+
+
+@pytest.mark.parametrize("size", ["S", "M"])
+def test_the_size_of_a_checkpoint_is_found_by_its_tensors(size: str, tmp_path: Path) -> None:
+    weights = write_checkpoint(tmp_path / "in.pth", "rstt", size=size)
+    card = import_checkpoint("rstt", tmp_path / "in.pth", tmp_path / "artifact")
+    assert card.model == RsttConfig.model_validate({"preset": size})
+    export_checkpoint(tmp_path / "artifact", tmp_path / "out.pth")
+    exported = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert exported.keys() == weights.keys()
+    assert all(torch.equal(exported[name], tensor) for name, tensor in weights.items())
+
+    del weights["conv_last.bias"]
+    torch.save(weights, tmp_path / "in.pth")
+    with pytest.raises(CheckpointError, match=r"rstt: 1 missing \(conv_last.bias\); allowed"):
+        import_checkpoint("rstt", tmp_path / "in.pth", tmp_path / "artifact")
 
 
 def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -134,5 +167,5 @@ def test_a_checkpoint_is_not_exported_over_a_folder(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_and_an_unknown_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
         import_checkpoint("stdan", tmp_path / "none.pth", tmp_path / "out")
-    with pytest.raises(CheckpointError, match="allowed: stdan, zooming_slowmo"):
+    with pytest.raises(CheckpointError, match="allowed: stdan, zooming_slowmo, stinet"):
         import_checkpoint("stdna", tmp_path / "none.pth", tmp_path / "out")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stvsr.artifact import load_artifact
 from stvsr.cli import main
-from stvsr.core.errors import InputError, ParamsError, SourceError
+from stvsr.core.errors import InputError, ParamsError, ServiceError, SourceError
 from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.evaluation.config import EvaluateConfig
 from stvsr.evaluation.evaluate import evaluate
@@ -308,7 +308,17 @@ def test_a_score_that_was_interrupted_resumes_with_the_same_bytes(
     assert not (tmp_path / "out").exists()
     score(Interrupted(outputs, at="long"), benchmark, tmp_path / "out", conditions())
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
-    assert not list(tmp_path.glob(".*.jsonl"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_clip_whose_pictures_are_gone_is_scored_again(benchmark: Path, tmp_path: Path) -> None:
+    outputs = write_outputs(tmp_path / "outputs", benchmark)
+    score(OutputsMethod(outputs), benchmark, tmp_path / "whole", conditions())
+    with pytest.raises(KeyboardInterrupt):
+        score(Interrupted(outputs, at="short"), benchmark, tmp_path / "out", conditions())
+    shutil.rmtree(tmp_path / ".out.pictures")
+    score(OutputsMethod(outputs), benchmark, tmp_path / "out", conditions())
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
 
 def test_a_killed_command_resumes_with_the_same_bytes(benchmark: Path, tmp_path: Path) -> None:
@@ -331,7 +341,7 @@ def test_a_journal_that_ends_early_costs_only_its_last_clip(
     score(OutputsMethod(outputs), benchmark, tmp_path / "whole", conditions())
     with pytest.raises(KeyboardInterrupt):
         score(Interrupted(outputs, at="short"), benchmark, tmp_path / "out", conditions())
-    (journal,) = tmp_path.glob(".out.*")
+    (journal,) = tmp_path.glob(".out.*.jsonl")
     journal.write_bytes(journal.read_bytes()[: -lost if lost else 0])
     score(OutputsMethod(outputs), benchmark, tmp_path / "out", conditions())
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
@@ -349,6 +359,30 @@ def test_what_was_scored_before_holds_only_for_the_same_files_and_conditions(
         score(Interrupted(outputs, at="long"), benchmark, tmp_path / "out", conditions())
     with pytest.raises(KeyboardInterrupt):
         score(Interrupted(outputs, at="long"), benchmark, tmp_path / "out", conditions("zsm"))
+
+
+def test_a_result_that_could_not_be_recorded_is_whole_and_not_scored_again(
+    benchmark: Path, tmp_path: Path
+) -> None:
+    outputs, opened = write_outputs(tmp_path / "outputs", benchmark), open_set(str(benchmark))
+    recorded: list[Path] = []
+
+    def refuse(scores: SetScores, folder: Path) -> None:
+        raise ServiceError("no answer")
+
+    def record(scores: SetScores, folder: Path) -> None:
+        assert read_set_scores(folder) == scores
+        recorded.append(folder)
+
+    method, out = OutputsMethod(outputs), tmp_path / "out"
+    with pytest.raises(ServiceError):
+        score_set("method", method, opened, conditions(), out, record=refuse)
+    first = files_of(out)
+    untouched = Interrupted(outputs, at="long")
+    score_set("method", untouched, opened, conditions(), out, record=record)
+    assert recorded == [out]
+    assert files_of(out) == first
+    assert not list(tmp_path.glob(".*"))
 
 
 class Interrupted(OutputsMethod):
@@ -381,7 +415,8 @@ score(Killed(outputs), benchmark, out, conditions())
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 # --- the command
@@ -467,8 +502,8 @@ def test_each_way_to_score_has_a_folder_of_its_own(
 
 
 def test_a_score_that_is_damaged_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"scores\.json: cannot be read.*run `stvsr score`"):
+    with pytest.raises(SourceError, match=r"scores\.json: no such file; run `stvsr score` first"):
         read_set_scores(tmp_path)
     (tmp_path / "scores.json").write_text('{"format": 1}')
-    with pytest.raises(SourceError, match="no score of this version"):
+    with pytest.raises(SourceError, match=r"scores\.json: damaged \(.*run `stvsr score` again"):
         read_set_scores(tmp_path)

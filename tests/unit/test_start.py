@@ -142,3 +142,27 @@ def test_the_recipe_with_a_start_is_for_finetuning() -> None:
     assert (params.train.recipe, params.train.steps) == ("finetune", 7)
     assert params.train.learning_rate == 2e-4
     assert parse_params({"train": {"start_from": None}}, "test").train.recipe == "stdan"
+
+
+@pytest.mark.parametrize(
+    ("model", "start", "recipe"),
+    [
+        ({"preset": "small"}, "stvsr/small", "finetune"),
+        ({"preset": "small", "k": 3, "T_top": 2}, "stvsr/small", "finetune"),
+        ({"preset": "small", "k": 5}, None, "small"),
+        ({"name": "zooming_slowmo", "preset": "small"}, None, "small"),
+        ({"preset": "published"}, None, "stdan"),
+    ],
+)
+def test_auto_starts_from_the_network_that_ships_with_the_same_model(
+    model: dict[str, object], start: str | None, recipe: str
+) -> None:
+    given = {"model": model, "train": {"start_from": "auto"}}
+    train = parse_params(given, "test").train
+    assert (train.start_from, train.recipe) == (start, recipe)
+    assert parse_params(given, "test", search=True).train.start_from is None
+
+
+def test_auto_with_a_wrong_model_is_refused_for_the_model() -> None:
+    with pytest.raises(ParamsError, match=r"model\.k: found 4"):
+        parse_params({"model": {"k": 4}, "train": {"start_from": "auto"}}, "test")

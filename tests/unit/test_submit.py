@@ -9,6 +9,8 @@ from stvsr.launch.package import package
 from stvsr.launch.settings import Settings, apply_file, own_settings
 from stvsr.launch.submit import _Log, find_dashboard, takes_jobs
 from stvsr.params import Params, load_params
+from stvsr.training.config import TrainConfig
+from tests.support.models import write_tiny_artifact
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "ray://127.0.0.1:1"])
@@ -40,6 +42,18 @@ def test_a_job_is_sent_the_code_the_parameters_and_nothing_else(tmp_path, monkey
         values = json.loads((folder / "settings.json").read_text())["values"]
     assert values["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert not folder.exists()
+
+
+def test_a_job_opens_the_start_that_a_relative_path_names_here(tmp_path, monkeypatch):
+    write_tiny_artifact(tmp_path / "models" / "start")
+    monkeypatch.chdir(tmp_path)
+    for name, sent in (
+        ("models/start", str(tmp_path / "models" / "start")),
+        ("models:/stdan@champion", "models:/stdan@champion"),
+    ):
+        params = Params(train=TrainConfig(start_from=name))
+        with package(params, tmp_path) as folder:
+            assert load_params(folder / "params.yaml").train.start_from == sent
 
 
 def test_settings_travel_by_name_and_are_not_shown(tmp_path: Path, monkeypatch):

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
+from stvsr.core.image import UInt8Image
 from stvsr.video.reader import DAMAGED, INTERLACED, TURNED, Scan, VideoError, VideoReader
 from stvsr.video.segments import REPEATED, segments
 from tests.support.videos import (
@@ -30,7 +30,6 @@ from tests.support.videos import (
     set_display_matrix,
 )
 
-UInt8Image = NDArray[np.uint8]
 Make = Callable[[Path, "Carrier"], Path]
 
 

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from mlflow import MlflowClient
 
+import stvsr
 from stvsr.artifact import load_artifact, save_artifact
 from stvsr.cli import main
 from stvsr.core.errors import (
@@ -18,10 +20,10 @@ from stvsr.core.errors import (
 )
 from stvsr.evaluation.set_scores import read_set_scores
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
+from stvsr.tracking.load import load_version
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
 from stvsr.tracking.registry import (
     Registration,
-    load_version,
     read_registration,
     register,
 )
@@ -98,6 +100,22 @@ def test_a_registered_network_is_scored_by_its_alias(
     assert scores.model is not None
     assert scores.model.weights_sha256 == load_artifact(project / "model1")[1].weights_sha256
 
+    client = open_client(resolve_uri(None, project))
+    version = client.get_model_version_by_alias("scored", "challenger")
+    recorded = json.loads(version.tags["score-folder-set_stvsr"])
+    part = scores.groups["all"].parts["all"]
+    assert recorded["psnr_y"] == part.network["psnr_y"].mean
+    assert recorded["gain_psnr_y"] == part.gain["psnr_y"].mean
+    assert {"psnr_y_input", "ssim_rgb_interpolated"} < recorded.keys()
+    run_id, key = str(version.run_id), "scores/folder-set_stvsr/psnr_y"
+    assert client.get_run(run_id).data.metrics[key] == recorded["psnr_y"]
+    assert main(arguments) == 0
+    assert len(client.get_metric_history(run_id, key)) == 1
+    artifacts = client.list_artifacts(run_id, "scores/folder-set_stvsr")
+    assert {Path(file.path).name for file in artifacts} == {
+        *("scores.json", "clips.csv", "frames.csv", "pictures"),
+    }
+
 
 def test_the_load_line_loads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registered = put(project, "model1", "by-line")
@@ -145,6 +163,7 @@ def test_a_version_says_what_it_is(project: Path) -> None:
     expected = {
         "psnr_y": "30.5",
         "clips": "3",
+        "protocol": "all frames",
         "degradation": "bicubic",
         "data_hash": "ab" * 32,
         "git_commit": "1234567",
@@ -152,6 +171,23 @@ def test_a_version_says_what_it_is(project: Path) -> None:
     tags = tags_of(project, "tagged")
     assert expected.items() <= tags.items()
     assert "gain_psnr_y" not in tags
+
+
+def test_a_version_has_a_model_card_and_its_run_a_user_a_source_and_its_data(
+    project: Path,
+) -> None:
+    registered = put(project, "model1", "card")
+    client = open_client(resolve_uri(None, project))
+    text = str(client.get_model_version("card", "1").description)
+    assert "| PSNR-Y, all frames | 30.50 dB |" in text
+    assert f"data hash `{'ab' * 32}`" in text
+    assert "Trained 300 of 300 steps with seed 1" in text
+    run = client.get_run(registered.run_id)
+    assert run.data.tags["mlflow.user"]
+    assert run.data.tags["mlflow.source.git.commit"] == "1234567"
+    assert run.inputs is not None
+    (data,) = run.inputs.dataset_inputs
+    assert json.loads(data.dataset.source)["data_hash"] == "ab" * 32
 
 
 def test_scores_of_another_evaluation_are_recorded_beside_the_first(
@@ -349,6 +385,85 @@ def test_a_registration_that_is_missing_or_damaged_is_refused(tmp_path: Path) ->
     (tmp_path / "version.json").write_text("{}")
     with pytest.raises(SourceError, match=r"version\.json: damaged \("):
         read_registration(tmp_path)
+
+
+def flip_a_bit(folder: Path) -> None:
+    content = bytearray((folder / "weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "weights.safetensors").write_bytes(content)
+
+
+def remove_weights(folder: Path) -> None:
+    (folder / "weights.safetensors").unlink()
+
+
+def cut_card(folder: Path) -> None:
+    (folder / "model.json").write_text('{"format": 2')
+
+
+def swap_network(folder: Path) -> None:
+    write_tiny_artifact(folder, seed=9)  # its card has the checksum of its weights
+
+
+@pytest.mark.parametrize(
+    ("tamper", "text"),
+    [
+        (flip_a_bit, "/model/weights.safetensors: damaged: its "),
+        (remove_weights, "/model/weights.safetensors: cannot be read"),
+        (cut_card, "/model/model.json: missing, damaged, or of another version of stvsr; put it"),
+        (swap_network, "/model: other weights than were registered: found "),
+    ],
+)
+def test_files_that_were_tampered_with_are_one_line(
+    project: Path,
+    tmp_path: Path,
+    tamper: Callable[[Path], None],
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = tamper.__name__
+    registered = put(project, "model1", name)
+    run = open_client(resolve_uri(None, project)).get_model_version(name, registered.version)
+    tamper(Path(str(run.source).removeprefix("file://"), "artifacts", "model"))
+    monkeypatch.chdir(project)
+    uri = f"models:/{name}@challenger"
+    with pytest.raises(CheckpointError) as refusal:
+        stvsr.load(uri)
+    assert refusal.value.text.startswith(f"{uri}: file:///")
+    assert text in str(refusal.value)
+    clips = write_set(tmp_path / "set", {"clip": 7})
+    capsys.readouterr()
+    for command in (
+        ["score", uri, "--set", str(clips), "--protocol", "stvsr"],
+        ["upscale", str(next(clips.rglob("*.png")).parent), str(tmp_path / "out"), "--model", uri],
+    ):
+        assert main(command) == 1
+        (line,) = [row for row in capsys.readouterr().err.splitlines() if row.startswith("stvsr ")]
+        assert text in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_address_of_another_kind_is_refused_with_what_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParamsError, match=r"model: found 'htp://nowhere'; allowed: models:/NAME@"):
+        stvsr.load("htp://nowhere")
+    store = r"found 'htp://nowhere', which is no MLflow store; allowed: sqlite:///FILE, http://HOST"
+    with pytest.raises(ParamsError, match=store):
+        stvsr.load("models:/stdan@champion", "htp://nowhere")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "htp://nowhere")
+    (tmp_path / "params.yaml").write_text("{}")
+    for command in (
+        ["registry", "list"],
+        ["score", "models:/stdan@champion", "--set", str(write_set(tmp_path / "set", {"one": 7}))],
+        ["lineage", "models:/stdan@champion"],
+        ["gc", "--dry-run"],
+    ):
+        assert main(command) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "found 'htp://nowhere', which is no MLflow store; allowed: sqlite:///FILE" in line
 
 
 def test_a_moved_project_loads_and_registers_its_versions(tmp_path: Path) -> None:

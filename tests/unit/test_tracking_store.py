@@ -51,6 +51,7 @@ def test_a_relative_sqlite_path_is_the_projects(tmp_path: Path) -> None:
 
 def test_a_password_is_not_shown() -> None:
     assert hide_password("https://me:secret@host:1/x") == "https://host:1/x"
+    assert hide_password("https://me:se@cret@host:1/x@y") == "https://host:1/x@y"
     assert hide_password("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"
 
 
@@ -191,7 +192,7 @@ def test_a_store_has_one_spelling(spelt: str, normal: str) -> None:
 
 
 def test_a_store_of_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(ParamsError, match=r"tracking\.uri: found 'gopher://x'.*sqlite:///FILE"):
+    with pytest.raises(ParamsError, match=r"tracking\.uri .*: found 'gopher://x'.*sqlite:///FILE"):
         open_client("gopher://x")
 
 

@@ -75,9 +75,23 @@ def test_a_run_resumes_from_its_checkpoint(tmp_path, precision):
     assert [loss for _, loss in curve(records, "loss")] == pytest.approx(whole, rel=1e-3)
 
 
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="a CPU has no CUDA graphs")
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_recorded_step_trains_like_one_that_is_not(tmp_path, precision, accumulation):
+    config = STEPS.model_copy(update={"precision": precision, "accumulation": accumulation})
+    expected = losses(tmp_path / "launched", config, DEVICE)
+    config = config.model_copy(update={"cuda_graph": True})
+    got = losses(tmp_path / "replayed", config, DEVICE)
+    # atomic additions come in another order each time
+    assert got == pytest.approx(expected, rel=1e-3)
+
+
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="a CPU has nothing to wait for")
-def test_a_step_waits_for_the_gpu_once(tmp_path):
-    trainer = make_trainer(tmp_path, STEPS, **parts(STEPS, DEVICE))
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_a_step_waits_for_the_gpu_once(tmp_path, cuda_graph):
+    config = STEPS.model_copy(update={"cuda_graph": cuda_graph})
+    trainer = make_trainer(tmp_path, config, **parts(config, DEVICE))
     trainer._model.train()
     batch = moved(batch_at(0, STEPS), DEVICE)
     trainer._step(batch)

@@ -12,6 +12,7 @@ from stvsr.core.clip import ClipBatch
 from stvsr.core.errors import CheckpointError, ServiceError, StvsrError, TrainingError
 from stvsr.core.files import only_writer
 from stvsr.core.world import World
+from stvsr.models import RsttConfig, build_model
 from stvsr.models.layers.pcd import DeformableConv2d
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import curve, read_history
@@ -50,10 +51,15 @@ def config(**changes):
     return TINY.model_copy(update=changes)
 
 
+def backward(trainer):
+    batch = batch_at(0)
+    return trainer._backward(batch.lr_clip, batch.hr_clip)
+
+
 def first_gradient(folder, **changes):
     trainer = make_trainer(folder, config(**changes))
     trainer._model.eval()
-    trainer._backward(batch_at(0))
+    backward(trainer)
     return {name: value.grad.clone() for name, value in trainer._model.named_parameters()}  # type: ignore[union-attr]
 
 
@@ -145,7 +151,7 @@ def test_a_mean_over_parts_is_the_mean_over_the_batch(tmp_path):
     for parts in (1, 2, 4):
         trainer = make_trainer(tmp_path / str(parts), config(accumulation=parts), model=model)
         trainer._gradients.zero()
-        losses.append((trainer._backward(batch_at(0)), trainer._gradients._vector.clone()))
+        losses.append((backward(trainer), trainer._gradients._vector.clone()))
     for loss, gradient in losses[1:]:
         torch.testing.assert_close(loss, losses[0][0])
         torch.testing.assert_close(gradient, losses[0][1])
@@ -160,7 +166,7 @@ def test_the_randomness_of_a_step_is_its_own_on_each_rank():
 def test_gradients_are_cut_to_the_limit(tmp_path):
     trainer = make_trainer(tmp_path / "run")
     gradients = trainer._gradients
-    trainer._backward(batch_at(0))
+    backward(trainer)
     nothing = torch.zeros(())
     norm = gradients.sum_over_ranks(nothing, nothing, False).norm
     gradients.cut(norm, 0.0)
@@ -207,6 +213,19 @@ def test_channels_last_resumes_bit_for_bit(tmp_path):
     assert whole._model.features.weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[operator, union-attr]
     stop_after(tmp_path / "run", 7, choice)
     summary_of(tmp_path / "run", choice)
+    assert end_of(tmp_path / "run") == end_of(tmp_path / "whole")
+
+
+def test_rstt_with_branches_dropped_at_random_resumes_bit_for_bit(tmp_path):
+    choice = config(steps=6, checkpoint_every=2, validate_every=3)
+
+    def tiny():
+        torch.manual_seed(3)
+        return build_model(RsttConfig(channels=8, heads=1, blocks=2, hr_channels=4))
+
+    summary_of(tmp_path / "whole", choice, model=tiny())
+    stop_after(tmp_path / "run", 3, choice, model=tiny())
+    assert summary_of(tmp_path / "run", choice, model=tiny()).resumed_from == 3
     assert end_of(tmp_path / "run") == end_of(tmp_path / "whole")
 
 
@@ -441,6 +460,12 @@ def test_a_batch_that_does_not_split_over_the_ranks_is_refused_before_anything_e
     trainer = make_trainer(tmp_path / "run", world=World(1, 3))
     with pytest.raises(TrainingError, match=r"train\.batch_size: batch_size 4 does not split"):
         trainer.run()
+
+
+def test_a_cuda_graph_is_for_gpus_and_changes_nothing_on_a_cpu(tmp_path):
+    summary_of(tmp_path / "plain", config(steps=5))
+    summary_of(tmp_path / "asked", config(steps=5, cuda_graph=True))
+    assert end_of(tmp_path / "asked") == end_of(tmp_path / "plain")
 
 
 def test_several_ranks_without_torch_distributed_are_refused(tmp_path):

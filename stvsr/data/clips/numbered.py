@@ -8,8 +8,9 @@ from typing import Protocol
 
 from stvsr.core.clip import SEPTUPLET
 from stvsr.core.errors import SourceError
+from stvsr.core.image import UInt8Image
 from stvsr.data.clips.frames import FrameError, Frames, read_frame_file
-from stvsr.data.clips.png import UInt8Image, decode, read_size
+from stvsr.data.clips.png import decode, read_size
 
 _NUMBER = re.compile(r"(\d+)(?=\.png$)", re.IGNORECASE)
 

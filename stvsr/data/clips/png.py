@@ -5,9 +5,8 @@ import struct
 import cv2
 import numpy as np
 from isal import isal_zlib
-from numpy.typing import NDArray
 
-UInt8Image = NDArray[np.uint8]
+from stvsr.core.image import UInt8Image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

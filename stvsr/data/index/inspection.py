@@ -6,15 +6,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from stvsr.core.clip import SCALE, SEPTUPLET
 from stvsr.core.config import Count
+from stvsr.core.image import UInt8Image
 from stvsr.data.clips import png
 from stvsr.data.clips.frames import FrameError, Frames
 from stvsr.data.clips.layout import FRAMES
-
-UInt8Image = NDArray[np.uint8]
 
 FLOW_WIDTH = 224
 """Greatest width at which motion is measured; a Vimeo-90K frame is halved for it."""

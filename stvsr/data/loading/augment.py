@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stvsr.core.clip import SCALE
+from stvsr.core.image import UInt8Image
 
-UInt8Image = NDArray[np.uint8]
 Frame = TypeVar("Frame")
 
 AUGMENT_STREAM = 2

@@ -7,17 +7,15 @@ from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from stvsr.core.clip import SCALE, ClipBatch
 from stvsr.core.errors import ShardError
+from stvsr.core.image import UInt8Image
 from stvsr.data.loading.augment import SampleSpec, augment_hr, augment_lr, in_time
 from stvsr.data.loading.read_ahead import read_ahead
 from stvsr.data.loading.samples import FRAMES, Sample, ValidClips
 from stvsr.data.shards.format import HR_FRAMES, LR_FRAMES
 from stvsr.data.shards.read import ShardSet
-
-UInt8Image = NDArray[np.uint8]
 
 ClipPair = tuple[UInt8Image, UInt8Image]
 """One clip's LR frames (4, 3, h, w) and HR frames (7, 3, 4h, 4w), contiguous."""

@@ -9,9 +9,8 @@ from PIL import Image
 
 from stvsr.core.clip import SCALE
 from stvsr.core.config import Config, Field, model_serializer, model_validator
+from stvsr.core.image import UInt8Image
 from stvsr.core.resize import downsample_bicubic, downsample_bicubic_uint8
-
-UInt8Image = NDArray[np.uint8]
 
 GAUSSIAN_SIGMA = 1.6
 """Standard deviation of the blur of `gaussian-bd` in HR pixels, as in the literature."""

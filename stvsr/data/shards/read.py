@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stvsr.core.clip import SCALE
 from stvsr.core.config import ContentError
 from stvsr.core.errors import ShardError
+from stvsr.core.image import UInt8Image
 from stvsr.data.clips import png
 from stvsr.data.shards.format import (
     HR_FRAMES,
@@ -26,8 +27,6 @@ from stvsr.data.shards.format import (
     key,
 )
 from stvsr.data.shards.storage import Address, Storage, inside, open_storage
-
-UInt8Image = NDArray[np.uint8]
 
 AT_ONCE = 512
 """Indexes that are asked of a store together."""

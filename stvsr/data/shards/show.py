@@ -6,20 +6,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
 from stvsr.core.files import write_bytes_whole
+from stvsr.core.image import UInt8Image
 from stvsr.core.progress import progress
 from stvsr.core.terminal import output
 from stvsr.data.clips.layout import MOTIONS, spread
 from stvsr.data.shards.format import ClipMeta
 from stvsr.data.shards.read import ShardSet
 from stvsr.data.shards.storage import Address, is_remote
-
-UInt8Image = NDArray[np.uint8]
 
 READS = 16
 """Clips read at a time, which a remote store's latency asks for."""

@@ -19,13 +19,13 @@ from typing import Literal, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from stvsr.core.clip import SEPTUPLET
 from stvsr.core.errors import SourceError
 from stvsr.core.escape import csv_cell
 from stvsr.core.files import is_side_file, write_text_whole
+from stvsr.core.image import UInt8Image
 from stvsr.core.progress import progress
 from stvsr.core.workers import available_cores
 from stvsr.data.clips.layout import (
@@ -52,8 +52,6 @@ from stvsr.video.segments import (
     Segment,
     segments,
 )
-
-UInt8Image = NDArray[np.uint8]
 
 logger = logging.getLogger(__name__)
 
@@ -120,12 +118,24 @@ class Video(Protocol):
 
 
 @dataclass
-class _Work:
-    """A video while it is worked on."""
+class SegmentedVideo:
+    """A video with its scene cuts and segments, which are known once `find_segments` has read it.
+
+    Attributes:
+        video: what is read.
+        scenes: numbers of the frames at which a scene begins; 0 is not among them.
+        segments: of one scene and size, at even steps of time.
+    """
 
     video: Video
     scenes: set[int] = field(default_factory=set)
     segments: list[Segment] = field(default_factory=list)
+
+
+@dataclass
+class _Work(SegmentedVideo):
+    """A video while it is cut into clips."""
+
     plan: Plan = field(default_factory=Plan)
 
 
@@ -167,7 +177,7 @@ def cut_into_clips(
             the reason for each.
     """
     works = [_Work(video) for video in videos]
-    _find_segments(works)
+    find_segments(works)
     planned = _plan(works, config, left_out)
     written = _write_clips(_choose(planned, config), config, out, left_out)
     _check_enough(written, source, left_out)
@@ -181,6 +191,26 @@ def cut_into_clips(
     for item in left_out:
         logger.warning("%s is left out: %s", item.what, item.why)
     return record
+
+
+def find_segments(videos: Sequence[SegmentedVideo]) -> None:
+    """Read every video once, and find its scene cuts and segments."""
+    total = sum(one.video.expected for one in videos)
+    for _ in progress((None for one in videos for _ in _scan(one)), total, "finding scenes"):
+        pass
+
+
+def faults_of(video: Video) -> list[LeftOut]:
+    """A line for each fault that frames of the video have, and for its end."""
+    found: dict[str, list[int]] = {}
+    for number, frame in enumerate(video.frames):
+        if frame.fault:
+            found.setdefault(frame.fault, []).append(number)
+    lines = [LeftOut(what=_frames_of(video, numbers), why=why) for why, numbers in found.items()]
+    if video.damage and video.frames:
+        what = f"{video.name} from frame {len(video.frames)}"
+        lines.append(LeftOut(what=what, why=f"damaged ({video.damage})"))
+    return lines
 
 
 def seconds(time: Fraction) -> str:
@@ -197,25 +227,20 @@ def visible(folder: Path) -> list[Path]:
 # --- planning
 
 
-def _find_segments(works: Sequence[_Work]) -> None:
-    """Read every video, and find its scene cuts and segments."""
-    total = sum(work.video.expected for work in works)
-    for _ in progress((None for work in works for _ in _scan(work)), total, "finding scenes"):
-        pass
-
-
-def _scan(work: _Work) -> Iterator[None]:
+def _scan(segmented: SegmentedVideo) -> Iterator[None]:
     detector, numbers = CutDetector(), list[int]()
-    for number, thumbnail in work.video.scan():
+    for number, thumbnail in segmented.video.scan():
         detector.add(thumbnail)
         numbers.append(number)
         yield
     for _ in range(AHEAD if numbers else 0):  # a cut to a still picture at the end
         detector.add(thumbnail)
-    frames = work.video.frames
+    frames = segmented.video.frames
     cuts = {numbers[cut] for cut in detector.cuts}
-    work.scenes = {cut for cut in cuts if _is_usable(frames[cut]) and _is_usable(frames[cut - 1])}
-    work.segments = segments(frames, work.scenes)
+    segmented.scenes = {
+        cut for cut in cuts if _is_usable(frames[cut]) and _is_usable(frames[cut - 1])
+    }
+    segmented.segments = segments(frames, segmented.scenes)
 
 
 def _is_usable(frame: ScannedFrame) -> bool:
@@ -227,7 +252,7 @@ def _plan(works: Sequence[_Work], config: CutConfig, left_out: list[LeftOut]) ->
     """Decide each video's clips; videos that give none are left out."""
     planned = []
     for work in works:
-        left_out += _faults(work.video)
+        left_out += faults_of(work.video)
         fit = [s for s in work.segments if _fits(work.video.frames[s.frames[0]], config.size)]
         work.plan = plan_clips(fit, config.frame_step, config.test_share)
         if work.plan.train or work.plan.test:
@@ -282,19 +307,6 @@ def _choose(works: Sequence[_Work], config: CutConfig) -> list[_Cut]:
 
 
 # --- naming what is left out
-
-
-def _faults(video: Video) -> list[LeftOut]:
-    """A line for each fault that frames of the video have, and for its end."""
-    found: dict[str, list[int]] = {}
-    for number, frame in enumerate(video.frames):
-        if frame.fault:
-            found.setdefault(frame.fault, []).append(number)
-    lines = [LeftOut(what=_frames_of(video, numbers), why=why) for why, numbers in found.items()]
-    if video.damage and video.frames:
-        what = f"{video.name} from frame {len(video.frames)}"
-        lines.append(LeftOut(what=what, why=f"damaged ({video.damage})"))
-    return lines
 
 
 def _frames_of(video: Video, numbers: Sequence[int]) -> str:
@@ -434,7 +446,7 @@ def _check_enough(written: Sequence[_Cut], source: Path, left_out: Sequence[Left
     )
 
 
-# --- telling
+# --- record
 
 
 def _write_origins(written: Sequence[_Cut], config: CutConfig, out: Path) -> None:

@@ -124,7 +124,7 @@ def _continue(client: httpx.Client, url: str, part: Path) -> None:
     with client.stream("GET", url, headers=headers) as response:
         if response.status_code == httpx.codes.PARTIAL_CONTENT and begun is not None:
             if _continues(response, begun, have):
-                logger.info("%s: going on at byte %d of %s", part.name, have, begun.size or "?")
+                logger.info("%s: resumes at byte %d of %s", part.name, have, begun.size or "?")
                 _check_room(part, (begun.size or have) - have)
                 with part.open("ab") as file:
                     _write(response, file, part, have, begun.size)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from stvsr.core.clip import SEPTUPLET
 from stvsr.core.errors import SourceError
+from stvsr.core.image import UInt8Image
 
-UInt8Image = NDArray[np.uint8]
 Point = tuple[float, float]
 Floats = NDArray[np.float64]
 Places = tuple[Floats, Floats]

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stvsr.core.errors import SourceError
+from stvsr.core.image import UInt8Image
 from stvsr.data.clips.layout import LeftOut, SourceRecord
 from stvsr.data.sources.cutting import CutConfig, cut_into_clips, visible
 from stvsr.data.sources.scenes import THUMBNAIL
@@ -28,8 +28,6 @@ from stvsr.video.geometry import Geometry
 from stvsr.video.reader import DAMAGED, VideoError, open_regular, shown_name
 from stvsr.video.repeats import Changes
 from stvsr.video.segments import REPEATED, ScannedFrame
-
-UInt8Image = NDArray[np.uint8]
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 

@@ -22,9 +22,10 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFont
 
 from stvsr.core.errors import SourceError
+from stvsr.core.image import UInt8Image
 from stvsr.data.clips.layout import MOTIONS, SPLITS, Motion, SourceRecord, Split
 from stvsr.data.sources import drawing
-from stvsr.data.sources.drawing import FINE, Floats, Map, Point, UInt8Image
+from stvsr.data.sources.drawing import FINE, Floats, Map, Point
 from stvsr.data.sources.scene import Scene, render_scenes, write_rendered_record
 
 SUFFIXES = (".jpg", ".png")

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stvsr.core.errors import SourceError
+from stvsr.core.image import UInt8Image
 from stvsr.data.clips.layout import (
     FRAMES,
     MOTIONS,
@@ -31,7 +32,7 @@ from stvsr.data.clips.layout import (
     Split,
 )
 from stvsr.data.sources import drawing
-from stvsr.data.sources.drawing import Point, UInt8Image
+from stvsr.data.sources.drawing import Point
 from stvsr.data.sources.scene import Scene, render_scenes, write_rendered_record
 
 BACKGROUNDS: dict[Split, tuple[str, ...]] = {

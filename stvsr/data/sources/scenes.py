@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scenedetect import FrameTimecode  # type: ignore[import-untyped]
 from scenedetect.detectors import AdaptiveDetector  # type: ignore[import-untyped]
 
-UInt8Image = NDArray[np.uint8]
+from stvsr.core.image import UInt8Image
 
 THUMBNAIL = (128, 72)
 """Width and height of the pictures in which cuts are looked for."""

@@ -4,18 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stvsr.core.errors import SourceError
+from stvsr.core.image import UInt8Image
 from stvsr.data.clips.layout import LeftOut, SourceRecord
 from stvsr.data.sources.cutting import CutConfig, cut_into_clips, seconds, visible
 from stvsr.data.sources.scenes import THUMBNAIL
 from stvsr.video.color import thumbnail
 from stvsr.video.reader import Scan, VideoError, VideoReader, shown_name
 from stvsr.video.segments import ScannedFrame
-
-UInt8Image = NDArray[np.uint8]
 
 SUFFIXES = {
     *(".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264"),
@@ -115,9 +111,9 @@ def list_videos(source: Path, named: str = "") -> list[Path]:
     """
     if not source.is_dir():
         return [source]
-    files = [path for path in visible(source) if not path.is_dir()]
-    videos = [path for path in files if path.suffix.lower() in SUFFIXES]
+    videos = videos_in(source)
     if not videos:
+        files = [path for path in visible(source) if not path.is_dir()]
         kinds = Counter(path.suffix.lower() or "no suffix" for path in files).most_common(4)
         found = ", ".join(f"{count} {suffix}" for suffix, count in kinds) or "nothing"
         raise SourceError(
@@ -125,3 +121,9 @@ def list_videos(source: Path, named: str = "") -> list[Path]:
             f"allowed are files with the suffixes {', '.join(sorted(SUFFIXES))}"
         )
     return videos
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """The videos of a folder, to any depth, in the order of their names; perhaps none."""
+    files = [path for path in visible(folder) if not path.is_dir()]
+    return [path for path in files if path.suffix.lower() in SUFFIXES]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-UInt8Image = tuple[Tensor, Tensor, Tensor]
+FeaturePyramid = tuple[Tensor, Tensor, Tensor]
 """Three levels of feature maps: at full, half and quarter resolution."""
 
 
@@ -20,6 +20,7 @@ def as_clip(images: Tensor, clips: int) -> Tensor:
 
 
 def interleave(frames: Tensor, gaps: Tensor) -> Tensor:
-    """Frame 1, gap 1, frame 2, ...: (B, N, C, H, W) and (B, N-1, C, H, W) -> (B, 2N-1, C, H, W)."""
-    following = torch.stack([gaps, frames[:, 1:]], dim=2).flatten(1, 2)
+    """Frame 1, gap 1, frame 2, ...: (B, N, ...) and K of each gap (B, (N-1)K, ...), in one clip."""
+    by_gap = gaps.unflatten(1, (frames.shape[1] - 1, -1))
+    following = torch.cat([by_gap, frames[:, 1:, None]], dim=2).flatten(1, 2)
     return torch.cat([frames[:, :1], following], dim=1)

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 Rule = tuple[str, str]
 """A regular expression on our name, and what replaces it in the published one."""
 
+MLP: tuple[Rule, ...] = (
+    (r"\.mlp\.0\.", ".mlp.fc1."),
+    (r"\.mlp\.2\.", ".mlp.fc2."),
+)
+
 SWIN: tuple[Rule, ...] = (
     (r"\.embed_norm\.", ".patch_embed.norm."),
     (r"\.groups\.(\d+)\.blocks\.", r".layers.\1.residual_group.blocks."),
     (r"\.groups\.(\d+)\.conv\.", r".layers.\1.conv."),
-    (r"\.mlp\.0\.", ".mlp.fc1."),
-    (r"\.mlp\.2\.", ".mlp.fc2."),
+    *MLP,
 )
 
 PYRAMID: tuple[Rule, ...] = (

@@ -4,7 +4,7 @@ The results are those of all at once, but for the rounding of sums; with gradien
 once, since the backward pass needs what a part would have thrown away.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -28,6 +28,18 @@ def by_parts(
         What `function` gives for all items.
     """
     return _piecewise(function, count, part_pixels(device) // pixels, 0)
+
+
+def slices(count: int, pixels: int, device: torch.device) -> Iterator[slice]:
+    """Which items to take at a time, for functions that `by_parts` does not fit.
+
+    Args:
+        count: how many items there are.
+        pixels: of an item.
+        device: where they are.
+    """
+    step = count if torch.is_grad_enabled() else max(1, part_pixels(device) // pixels)
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def by_images(function: Callable[..., Tensor], *images: Tensor) -> Tensor:

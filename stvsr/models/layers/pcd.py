@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stvsr.models.layers.frames import UInt8Image, as_clip, as_images
+from stvsr.models.layers.frames import FeaturePyramid, as_clip, as_images
 from stvsr.models.layers.parts import by_images, by_rows, cut, from_row, with_halo
 from stvsr.ops import modulated_deform_conv2d
 
@@ -16,9 +16,13 @@ POINTS = 9
 """Sampled points of a 3x3 deformable convolution."""
 
 
+LRELU_SLOPE = 0.1
+"""Slope of `lrelu` below zero."""
+
+
 def lrelu(x: Tensor) -> Tensor:
     """LeakyReLU with slope 0.1, in place: `x` is a fresh result that nobody else reads."""
-    return F.leaky_relu_(x, 0.1)
+    return F.leaky_relu_(x, LRELU_SLOPE)
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -35,7 +39,7 @@ def zero_conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 class Pyramid(nn.Module):
-    """UInt8Image 2 and 3 of a feature map, each a convolution of stride 2 and one of stride 1."""
+    """Levels 2 and 3 of a feature map, each a convolution of stride 2 and one of stride 1."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -44,7 +48,7 @@ class Pyramid(nn.Module):
         self.down3 = conv3x3(channels, channels, stride=2)
         self.conv3 = conv3x3(channels, channels)
 
-    def forward(self, level1: Tensor) -> UInt8Image:
+    def forward(self, level1: Tensor) -> FeaturePyramid:
         """(B, C, H, W) -> itself, (B, C, H/2, W/2), (B, C, H/4, W/4)."""
         level2 = lrelu(self.conv2(lrelu(self.down2(level1))))
         level3 = lrelu(self.conv3(lrelu(self.down3(level2))))
@@ -150,7 +154,7 @@ class PcdBranch(nn.Module):
         self.level2 = PcdLevel(channels, groups, coarsest=False)
         self.level1 = PcdLevel(channels, groups, coarsest=False)
 
-    def forward(self, source: UInt8Image, other: UInt8Image) -> Tensor:
+    def forward(self, source: FeaturePyramid, other: FeaturePyramid) -> Tensor:
         """Pyramids of the sampled and of the guiding map -> the aligned map (B, C, H, W)."""
         features, aligned = self.level3(source[2], other[2])
         features, aligned = self.level2(source[1], other[1], (features, aligned))
@@ -166,7 +170,7 @@ class PcdAlignment(nn.Module):
         self.branches = nn.ModuleList([PcdBranch(channels, groups) for _ in range(2)])
         self.fusion = nn.Conv2d(2 * channels, channels, 1)
 
-    def forward(self, first: UInt8Image, second: UInt8Image) -> Tensor:
+    def forward(self, first: FeaturePyramid, second: FeaturePyramid) -> Tensor:
         """Two maps' pyramids -> the map between them, (B, C, H, W)."""
         aligned = [self.branches[0](first, second), self.branches[1](second, first)]
         fused: Tensor = self.fusion(torch.cat(aligned, dim=1))
@@ -181,12 +185,12 @@ class StateAlignment(nn.Module):
         self.pyramid = Pyramid(channels)
         self.alignment = PcdAlignment(channels, groups)
 
-    def levels_by_step(self, maps: Tensor) -> list[UInt8Image]:
+    def levels_by_step(self, maps: Tensor) -> list[FeaturePyramid]:
         """The pyramids of a sequence of maps (B, T, C, H, W), made in one batch."""
         levels = (as_clip(level, len(maps)).unbind(1) for level in self.pyramid(as_images(maps)))
         return list(zip(*levels, strict=True))
 
-    def forward(self, features: UInt8Image, state: Tensor) -> Tensor:
+    def forward(self, features: FeaturePyramid, state: Tensor) -> Tensor:
         """A map's levels (from `levels_by_step`) and the state (B, C, H, W) -> (B, C, H, W)."""
 
         def align(*levels: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from stvsr.models.layers.frames import UInt8Image, as_clip, as_images
+from stvsr.models.layers.frames import FeaturePyramid, as_clip, as_images
 from stvsr.models.layers.interpolation import align_pairs
 from stvsr.models.layers.pcd import PcdAlignment, Pyramid, StateAlignment, conv3x3, lrelu
 
@@ -52,7 +52,7 @@ class LSTFI(nn.Module):
         by_direction: Tensor = aligned.unflatten(0, (2, len(forth), -1))
         return by_direction.transpose(1, 2).flatten(0, 1)
 
-    def _recur(self, levels: list[UInt8Image]) -> list[Tensor]:
+    def _recur(self, levels: list[FeaturePyramid]) -> list[Tensor]:
         """Run the cell along the gaps of both directions: each step's (D * B, C, H, W)."""
         state = torch.zeros_like(levels[0][0])
         results: list[Tensor] = []

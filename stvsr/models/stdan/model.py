@@ -10,7 +10,7 @@ from stvsr.models.layers.interpolation import DeformableInterpolation
 from stvsr.models.layers.parts import by_bands, by_images
 from stvsr.models.layers.pcd import conv3x3, lrelu, zero_conv3x3
 from stvsr.models.layers.swin import WINDOW, SwinStage
-from stvsr.models.layers.upsampling import DoubleSize
+from stvsr.models.layers.upsampling import DoubleSize, keep_scale
 from stvsr.models.stdan.config import StdanConfig
 from stvsr.models.stdan.lstfi import LSTFI
 from stvsr.models.stdan.stdfa import STDFA, DeformedPoints, FixedPoints
@@ -34,8 +34,8 @@ class Stdan(StvsrModel):
         self.upsample = nn.Sequential(DoubleSize(channels), DoubleSize(channels))
         self.conv_last = (zero_conv3x3 if config.global_skip else conv3x3)(channels, 3)
         if config.global_skip:
-            _keep_scale(self.conv_before_upsample)
-            _keep_scale(self.upsample)
+            keep_scale(self.conv_before_upsample)
+            keep_scale(self.upsample)
 
     def super_resolve(self, lr_clip: Tensor) -> Tensor:
         """(B, N, 3, H, W), H and W multiples of 8 -> (B, 2N-1, 3, 4H, 4W)."""
@@ -63,19 +63,6 @@ class Stdan(StvsrModel):
         features = F.leaky_relu(self.conv_before_upsample(features), 0.01)
         pictures: Tensor = self.conv_last(self.upsample(features))
         return pictures
-
-
-def _keep_scale(module: nn.Module) -> None:
-    """Start convolutions so that their output varies as much as their input does.
-
-    PyTorch's default shrinks it to a third each time; behind a last convolution that starts at
-    zero nothing calls the features back, and they die out in the first steps.
-    """
-    for conv in module.modules():
-        if isinstance(conv, nn.Conv2d):
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
 
 
 def _swin_stage(config: StdanConfig, groups: int) -> SwinStage:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from stvsr.models.layers.frames import UInt8Image, as_clip, as_images
+from stvsr.models.layers.frames import FeaturePyramid, as_clip, as_images
 from stvsr.models.layers.pcd import StateAlignment, conv3x3
 
 
@@ -51,8 +51,8 @@ class DeformableConvLstm(nn.Module):
     def forward(self, sequence: Tensor) -> Tensor:
         """(B, T, C, H, W) -> hidden states (B, T, C, H, W)."""
         hidden = cell = torch.zeros_like(sequence[:, 0])
-        for_hidden: list[UInt8Image] = self.hidden_alignment.levels_by_step(sequence)
-        for_cell: list[UInt8Image] = self.cell_alignment.levels_by_step(sequence)
+        for_hidden: list[FeaturePyramid] = self.hidden_alignment.levels_by_step(sequence)
+        for_cell: list[FeaturePyramid] = self.cell_alignment.levels_by_step(sequence)
         results = []
         for hidden_levels, cell_levels in zip(for_hidden, for_cell, strict=True):
             hidden = self.hidden_alignment(hidden_levels, hidden)

@@ -11,7 +11,7 @@ from stvsr.models.layers.interpolation import Blending, DeformableInterpolation
 from stvsr.models.layers.parts import by_bands, by_images
 from stvsr.models.layers.pcd import DeformableConv2d, conv3x3, lrelu, zero_conv3x3
 from stvsr.models.layers.residual import residual_blocks
-from stvsr.models.layers.upsampling import DoubleSize
+from stvsr.models.layers.upsampling import DoubleSize, make_pictures
 from stvsr.models.zooming_slowmo.config import ZoomingSlowMoConfig
 from stvsr.models.zooming_slowmo.conv_lstm import Bidirectional, DeformableConvLstm, PlainConvLstm
 
@@ -58,10 +58,8 @@ class ZoomingSlowMo(StvsrModel):
         return features
 
     def _enlarge(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 3, 4H, 4W), which look 1 + 1/2 + 1/4 + 1/4 rows of `features` far."""
-        features = lrelu(self.upsample2(lrelu(self.upsample1(features))))
-        pictures: Tensor = self.conv_last(lrelu(self.conv_hr(features)))
-        return pictures
+        """See `make_pictures`."""
+        return make_pictures(features, self.upsample1, self.upsample2, self.conv_hr, self.conv_last)
 
 
 def _interpolation(config: ZoomingSlowMoConfig) -> nn.Module:
