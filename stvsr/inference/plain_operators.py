@@ -117,13 +117,19 @@ FOR_ONNX: Mapping[str, Callable[..., Any]] = {
 
 
 def _positions(offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Offsets (I, G, K, 2, H, W) -> rows and columns of the points, (I, G, K, H, W) each."""
+    """Offsets (I, G, K, 2, H, W) -> rows and columns of the points, (I, G, K, H, W) each.
+
+    They are in -1..1 between an image's outer edges, rounded as `stvsr.ops.points` rounds them: of
+    points whose relevances nearly tie, the same are kept.
+    """
     H, W = offset.shape[-2:]
     window_y, window_x = window_points(offset.shape[2], offset)
     row = torch.arange(H, device=offset.device, dtype=offset.dtype)
     column = torch.arange(W, device=offset.device, dtype=offset.dtype)
     dy, dx = offset.unbind(3)
-    return dy + (row[:, None] + window_y[:, None, None]), dx + (column + window_x[:, None, None])
+    y = (2 * (row[:, None] + window_y[:, None, None]) + 1) / H - 1
+    x = (2 * (column + window_x[:, None, None]) + 1) / W - 1
+    return y + 2 * dy / H, x + 2 * dx / W
 
 
 def _grouped(image: Tensor, offset: Tensor) -> Tensor:
@@ -134,9 +140,7 @@ def _grouped(image: Tensor, offset: Tensor) -> Tensor:
 
 def _sample(images: Tensor, y: Tensor, x: Tensor, grid_sample: GridSample) -> Tensor:
     """Images (I, G, C/G, H, W) at points (I, G, K, H, W), bilinearly: (I, G, C/G, K, H, W)."""
-    H, W = images.shape[-2:]
-    grid = torch.stack([(2 * x + 1) / W - 1, (2 * y + 1) / H - 1], dim=-1)
-    flat = grid.flatten(2, 3).flatten(0, 1)
+    flat = torch.stack([x, y], dim=-1).flatten(2, 3).flatten(0, 1)
     sampled = grid_sample(images.flatten(0, 1), flat)
     columns: Tensor = sampled.unflatten(2, y.shape[2:4]).unflatten(0, images.shape[:2])
     return columns

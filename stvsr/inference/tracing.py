@@ -68,7 +68,7 @@ def trace(
     clip = torch.rand(batch, frames, 3, height, width)
     shapes = {"lr_clip": {axis: Dim.AUTO for axis, name in enumerate(AXES) if name != "channels"}}
     network.requires_grad_(False)
-    with torch.enable_grad(), _symbolic_sizes(operators):
+    with torch.enable_grad(), all_at_once(operators):
         program = torch.export.export(Padded(network), (clip,), dynamic_shapes=shapes, strict=False)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names this machine's folders
@@ -88,10 +88,10 @@ def axes_of(program: ExportedProgram) -> dict[str, int | str]:
 
 
 @contextmanager
-def _symbolic_sizes(operators: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
-    """Keep the networks' code from asking for a size's value while it is traced.
+def all_at_once(operators: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Keep the networks' code from asking for a size's value, and exchange our operators.
 
-    How much they do at once follows from sizes: here it is all at once. `len` gives a number, so
+    How much they do at once follows from sizes: here it is all. `len` gives a number, so
     they use the first axis in its place. `chunk` gives a list of unknown length where the axis is a
     symbol. The modules stay as they are for training, whose fingerprint they decide.
     """

@@ -1,39 +1,42 @@
 """`stvsr export`: the files run without this package, at other sizes, and give the same."""
 
-import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor
 
-from stvsr.artifact import Card, load_artifact, save_artifact
 from stvsr.cli import main
-from stvsr.core.errors import StvsrError
+from stvsr.core.errors import InputError, StvsrError
 from stvsr.inference import plain_operators
-from stvsr.inference.export import ExportRequest, export
-from stvsr.models import BicubicLinear, ModelConfig, ZoomingSlowMoConfig, build_model
+from stvsr.inference.export import NOT_EXPORTED, ExportRequest, export
+from stvsr.inference.tracing import Padded, all_at_once
+from stvsr.models import (
+    MODELS,
+    BicubicLinear,
+    ModelConfig,
+    ModelEntry,
+    StvsrModel,
+    ZoomingSlowMoConfig,
+    build_model,
+    upscale_bicubic_linear,
+)
+from stvsr.models.layers.pcd import conv3x3
+from stvsr.models.stdan.stdfa import STDFA, DeformedPoints
 from stvsr.ops import reference, window_attention
-from tests.support.models import TINY_STDAN
+from stvsr.ops.registration import Operator
+from tests.support.models import TINY_CARD, TINY_STDAN
 
-TINY_SHIFTED_STDAN = TINY_STDAN.model_copy(
-    update={"blocks_per_group": 2, "interpolation": "short", "T_top": TINY_STDAN.k**2}
-)
-"""Every second block of a group attends in shifted windows. Aggregation keeps all points: of fewer,
-rounding may choose others where two weigh nearly the same."""
-
-TINY_ZSM = ZoomingSlowMoConfig(
-    preset="small",
-    channels=8,
-    front_blocks=1,
-    back_blocks=1,
-    interpolation="blending",
-    memory="plain",
-)
-"""Without deformable parts, with which torch needs minutes to load a file."""
+FRAMES = 2
+"""Of the exported network's clips; each more makes the graph, and the time, longer."""
 
 RUN_ONNX = """
 import sys
@@ -60,24 +63,44 @@ for name in sys.argv[2:]:
 """
 
 
-def write_network(folder: Path, config: ModelConfig) -> None:
-    """A model folder whose points are displaced by pixels, and whose output shows it."""
+class Aggregating(StvsrModel):
+    """STDAN's aggregation and little else: what is displaced, chosen and sampled."""
+
+    size_multiple = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_first = conv3x3(3, 8)
+        self.aggregation = STDFA(8, 8, DeformedPoints(8, groups=2, k=3), T_top=2)
+        self.conv_last = conv3x3(8, 3)
+
+    def super_resolve(self, lr_clip: Tensor) -> Tensor:
+        frames = self.conv_first(lr_clip.flatten(0, 1)).unflatten(0, lr_clip.shape[:2])
+        frames = self.conv_last(self.aggregation(frames).flatten(0, 1))
+        return upscale_bicubic_linear(frames.unflatten(0, lr_clip.shape[:2]))
+
+
+def displaced(network: StvsrModel) -> StvsrModel:
+    """A network, ready to run, whose points are displaced by pixels, and whose output shows it."""
     torch.manual_seed(0)
-    network = build_model(config)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    card = Card(
-        model=config,
-        step=3,
-        steps_total=3,
-        seed=0,
-        degradation={"name": "bicubic"},
-        data_hash="ab" * 32,
-        run="run-of-the-test",
-        stvsr_version="0.1.0",
-    )
-    save_artifact(folder, network, card)
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def aggregating() -> StvsrModel:
+    return displaced(Aggregating())
+
+
+@pytest.fixture(scope="module")
+def onnx_file(aggregating: StvsrModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That network's file, which is checked as any other while it is made."""
+    file = tmp_path_factory.mktemp("onnx") / "aggregating.onnx"
+    said = export(ExportRequest("m", file, "onnx", FRAMES), lambda _: (aggregating, TINY_CARD))
+    assert "any batch, height, width; frames = 2 only" in said
+    return file
 
 
 def clip_files(file: Path, clips: list[Tensor]) -> list[Path]:
@@ -105,47 +128,128 @@ def run_elsewhere(code: str, file: Path, clips: list[Tensor]) -> tuple[str, list
     return done.stdout, [torch.from_numpy(np.load(f"{name}.out.npy")) for name in names]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("config", "file", "code"),
-    [(TINY_SHIFTED_STDAN, "stdan.onnx", RUN_ONNX), (TINY_ZSM, "zsm.pt2", RUN_TORCH)],
-)
 def test_a_file_runs_elsewhere_at_other_sizes_and_says_where_it_is_from(
-    config: ModelConfig,
-    file: str,
-    code: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    aggregating: StvsrModel, onnx_file: Path
 ) -> None:
-    write_network(tmp_path / "model", config)
-    output = tmp_path / file
-    form = "onnx" if output.suffix == ".onnx" else "torch-export"
-    arguments = ["export", tmp_path / "model", output, "--format", form, "--frames", "2"]
-    assert main([str(argument) for argument in arguments]) == 0
-    line = capsys.readouterr().out
-    assert "any batch, height, width; frames = 2 only" in line
-
-    network, card = load_artifact(tmp_path / "model")
     clips = [torch.rand(1, 2, 3, 29, 41), torch.rand(2, 2, 3, 32, 16), torch.rand(1, 2, 3, 1, 3)]
-    said, results = run_elsewhere(code, output, clips)
+    said, results = run_elsewhere(RUN_ONNX, onnx_file, clips)
     for clip, result in zip(clips, results, strict=True):
-        torch.testing.assert_close(result, network(clip).detach(), rtol=0, atol=1e-4)
-    assert "run run-of-the-test" in said
-    assert card.weights_sha256[:12] in said
-    assert str(Path(__file__).parents[2]).encode() not in output.read_bytes()  # no machine's path
+        torch.testing.assert_close(result, aggregating(clip).detach(), rtol=0, atol=1e-4)
+    assert TINY_CARD.data_hash[:12] in said
+    assert str(Path(__file__).parents[2]).encode() not in onnx_file.read_bytes()  # no machine path
 
-    done = run_python(code, output, [torch.rand(1, 3, 3, 16, 16)])
+
+def test_a_file_refuses_other_numbers_of_frames(onnx_file: Path) -> None:
+    done = run_python(RUN_ONNX, onnx_file, [torch.rand(1, 3, 3, 16, 16)])
     assert done.returncode != 0
-    assert re.search(r"Got: 3 Expected: 2|lr_clip\.size\(\)\[1\] == 2", done.stderr)
+    assert "Got: 3 Expected: 2" in done.stderr
 
 
-def test_the_baseline_takes_any_number_of_frames_and_replaces_its_own_file(tmp_path: Path) -> None:
-    output = tmp_path / "baseline.onnx"
+def test_a_torch_file_takes_any_number_of_frames_and_replaces_its_own(tmp_path: Path) -> None:
+    output = tmp_path / "baseline.pt2"
     for _ in range(2):
-        assert main(["export", "bicubic_linear", str(output), "--format", "onnx"]) == 0
+        assert main(["export", "bicubic_linear", str(output), "--format", "torch-export"]) == 0
     clip = torch.rand(1, 5, 3, 7, 9)
-    _, (result,) = run_elsewhere(RUN_ONNX, output, [clip])
+    _, (result,) = run_elsewhere(RUN_TORCH, output, [clip])
     torch.testing.assert_close(result, BicubicLinear()(clip), rtol=0, atol=1e-5)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which points one frame keeps: in the file and in the network, (pairs, T_top, H, W) each."""
+
+    in_file: Tensor
+    in_network: Tensor
+    margin: Tensor
+    """How much more relevant the last kept point is than the best other, (pairs, H, W)."""
+
+    def differs(self) -> Tensor:
+        """Where other points are kept, and are not exactly as relevant: (pairs, H, W)."""
+        other = self.in_file.sort(1).values != self.in_network.sort(1).values
+        return other.any(1) & (self.margin > 0)
+
+
+def open_with_choices(file: Path) -> onnxruntime.InferenceSession:
+    """An exported file whose relevances and choices are outputs too, aggregation by aggregation."""
+    model = onnx.load(file)
+    for node in model.graph.node:
+        if node.op_type == "TopK":
+            for name in (node.input[0], node.output[1]):
+                model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+
+
+def run_both(
+    session: onnxruntime.InferenceSession, network: StvsrModel, clip: Tensor
+) -> tuple[float, list[Choice]]:
+    """The largest difference of a file and its network, and each frame's choices in both."""
+    chosen: list[Tensor] = []
+    call = Operator.__call__
+
+    def spy(self: Operator, *inputs: Any) -> Any:
+        result = call(self, *inputs)
+        if self.name == "stvsr::deformable_attention":
+            chosen.append(result[2].flatten(0, 1).long())
+        return result
+
+    with patch.object(Operator, "__call__", spy), torch.inference_mode():
+        expected = network(clip)
+    found, *others = map(torch.from_numpy, session.run(None, {"lr_clip": clip.numpy()}))
+    relevances, kept = others[::2], others[1::2]
+    choices = []
+    for ours, theirs, relevance in zip(chosen, kept, relevances, strict=True):
+        ranked = relevance.sort(1, descending=True).values
+        choices.append(Choice(theirs, ours, ranked[:, 1] - ranked[:, 2]))
+    return float((found - expected).abs().max()), choices
+
+
+def test_a_file_keeps_the_network_s_points_unless_two_nearly_tie(
+    aggregating: StvsrModel, onnx_file: Path
+) -> None:
+    session = open_with_choices(onnx_file)
+    pixels, differing = 0, 0
+    for seed in range(8):
+        clip = torch.rand(1, 2, 3, 61, 90, generator=torch.Generator().manual_seed(seed))
+        difference, choices = run_both(session, aggregating, clip)
+        for choice in choices:
+            assert not (choice.differs() & (choice.margin > 1e-6)).any()
+            pixels += choice.margin.numel()
+            differing += int(choice.differs().sum())
+        assert difference < 1e-5 or any(choice.differs().any() for choice in choices)
+    assert differing < 1e-4 * pixels
+
+
+WHOLE = (
+    TINY_STDAN.model_copy(update={"blocks_per_group": 2}),  # the second attends in shifted windows
+    ZoomingSlowMoConfig(preset="small", channels=8, front_blocks=1, back_blocks=1),
+)
+
+
+@pytest.mark.parametrize("config", WHOLE, ids=lambda config: config.name)
+def test_a_whole_network_gives_the_same_all_at_once_by_plain_operators(
+    config: ModelConfig,
+) -> None:
+    network = displaced(build_model(config))
+    clip = torch.rand(2, 3, 3, 13, 21)
+    with all_at_once(plain_operators.FOR_TORCH):
+        found = Padded(network)(clip)
+    torch.testing.assert_close(found, network(clip), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "entry", [entry for entry in MODELS if entry.name in NOT_EXPORTED], ids=lambda entry: entry.name
+)
+def test_a_model_without_one_graph_for_all_sizes_is_refused_by_name(
+    entry: ModelEntry, tmp_path: Path
+) -> None:
+    card = TINY_CARD.model_copy(update={"model": entry.published})
+    request = ExportRequest("folder", tmp_path / "a.onnx", "onnx")
+    with pytest.raises(
+        InputError, match=rf"^folder: found a network of {entry.name}, .*; export another"
+    ):
+        export(request, lambda _: (BicubicLinear(), card))
 
 
 class OtherThanTraced(BicubicLinear):
