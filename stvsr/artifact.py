@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from stvsr.core.config import Config, Field, ValidationError
+from stvsr.core.config import Config, ContentError, Field
 from stvsr.core.errors import CheckpointError
 from stvsr.core.files import whole_folder
 from stvsr.models import ModelConfig, StvsrModel, build_model
@@ -126,12 +126,10 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / CARD_FILE
     try:
-        return Card.model_validate_json(_read(path, LARGEST_HEADER))
-    except ValidationError as refusal:
-        first = refusal.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        return Card.parse(_read(path, LARGEST_HEADER))
+    except ContentError as fault:
         raise CheckpointError(
-            f"{path}: {key}: {first['msg']}; it is damaged or from another version of stvsr: "
+            f"{path}: {fault}; it is damaged or from another version of stvsr: "
             "train or fetch the model again"
         ) from None
 

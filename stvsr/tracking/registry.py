@@ -27,7 +27,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from stvsr.artifact import CARD_FILE, WEIGHTS_FILE, Card, load_artifact
-from stvsr.core.config import Config, Numbers, Tree
+from stvsr.core.config import Config, Numbers, Tree, field_validator, model_validator
 from stvsr.core.errors import ServiceError, SourceError
 from stvsr.core.files import whole_folder
 from stvsr.tracking.config import CHALLENGER, RegisterConfig, TrackingConfig
@@ -83,6 +83,27 @@ class Registration(Config):
     """SHA-256 of its weights."""
     decision: str = ""
     """Why it is champion, or is not, in one line; empty where that was not decided."""
+
+    @field_validator("*")
+    @classmethod
+    def _is_one_line(cls, text: str | None) -> str | None:
+        if text and not text.isprintable():
+            raise ValueError("found control characters, allowed is one line of text")
+        return text
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Registration":
+        for name, wanted in _addresses(self.name, self.alias, self.tracking_uri).items():
+            if getattr(self, name) != wanted:
+                raise ValueError(f"{name} is not of this name, alias and store")
+        return self
+
+
+def _addresses(name: str, alias: str, tracking_uri: str | None) -> dict[str, str]:
+    """Fields of a registration that follow from others: where to load it from, and the line."""
+    uri = f"models:/{name}@{alias}"
+    place = f', "{tracking_uri}"' if tracking_uri else ""
+    return {"uri": uri, "load_line": f'import stvsr; model = stvsr.load("{uri}"{place})'}
 
 
 @dataclass(frozen=True)
@@ -428,14 +449,11 @@ def _read_metrics(evaluation: Path) -> Metrics:
 def _registration(
     name: str, version: ModelVersion, standing: Standing, card: Card, tracking_uri: str | None
 ) -> Registration:
-    uri = f"models:/{name}@{standing.alias}"
-    place = f', "{tracking_uri}"' if tracking_uri else ""
     return Registration(
         name=name,
         version=str(version.version),
         alias=standing.alias,
-        uri=uri,
-        load_line=f'import stvsr; model = stvsr.load("{uri}"{place})',
+        **_addresses(name, standing.alias, tracking_uri),
         tracking_uri=tracking_uri,
         run_id=str(version.run_id),
         weights_sha256=card.weights_sha256,

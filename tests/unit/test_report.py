@@ -268,7 +268,7 @@ def test_scores_without_all_clips_are_refused(line: Path) -> None:
     scores = json.loads(path.read_text())
     faults: dict[str, dict[str, object]] = {
         "all clips are missing": {},
-        "groups.odd.clips: Field": {"odd": {}},
+        "groups.odd.clips: is missing": {"odd": {}},
     }
     for reason, groups in faults.items():
         path.write_text(json.dumps(scores | {"groups": groups}))
