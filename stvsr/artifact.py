@@ -21,6 +21,7 @@ from stvsr.models import ModelConfig, StvsrModel, build_model
 
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "model.json"
+TRAINING_FILE = "training.json"
 
 START_FOLDER = "start"
 """Folder in a model folder: the model folder of the network that its run started from."""
@@ -76,6 +77,19 @@ class Card(Config):
     """Version of this package that trained."""
     weights_sha256: str = ""
     """SHA-256 of the weights' file; `save_artifact` fills it in."""
+
+
+class TrainingFacts(Config):
+    """Circumstances of a training, for people: the content of training.json beside a card."""
+
+    began: str = ""
+    """When the run began, in UTC; empty where that is not known."""
+    recipe: dict[str, str | int | float | bool | None]
+    """The fields of `train`."""
+    machine: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    """The machine that started it last, such as its cores."""
+    libraries: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    """Versions of the libraries there."""
 
 
 def save_artifact(folder: Path, model: nn.Module, card: Card) -> Card:

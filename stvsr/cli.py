@@ -640,13 +640,16 @@ def table(
 def report(
     evaluation: EvaluationFolder = Path("evaluation"),
     model: ModelFolder = Path("model"),
+    registration: Annotated[
+        Path, typer.Option(help="Folder of the registration; the report has no version without.")
+    ] = Path("registration"),
     out: Out = Path("report"),
 ) -> None:
     """Write the report, one HTML page."""
-    from stvsr.evaluation.report import write_report
+    from stvsr.project_report import report_project
 
     with only_writer(out):
-        write_report(evaluation, model, out / "index.html")
+        report_project(evaluation, model, registration, out / "index.html")
 
 
 @verb("register")

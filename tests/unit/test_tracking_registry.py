@@ -22,11 +22,8 @@ from stvsr.evaluation.set_scores import read_set_scores
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
 from stvsr.tracking.load import load_version
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
-from stvsr.tracking.registry import (
-    Registration,
-    read_registration,
-    register,
-)
+from stvsr.tracking.registration import Registration, read_registration
+from stvsr.tracking.registry import register
 from stvsr.tracking.store import open_client, open_experiment, resolve_uri
 from tests.support.models import write_tiny_artifact, write_tiny_evaluation
 from tests.support.projects import new_mlflow_store
