@@ -12,6 +12,7 @@ import typer
 
 from stvsr.core.errors import RESUME, RESUME_WITHOUT_FRESH, LeaveAtOnceError, StvsrError
 from stvsr.core.escape import one_line
+from stvsr.core.extras import naming_extras
 from stvsr.core.files import only_writer
 from stvsr.core.home import ensure_home
 from stvsr.core.log import set_up_logging
@@ -125,7 +126,8 @@ def _run(name: str, run: Callable[[], None], options: dict[str, Any]) -> int:
     fresh = bool(options.get("fresh"))
     try:
         ensure_home()
-        run()
+        with naming_extras():
+            run()
     except LeaveAtOnceError as error:
         _refuse(name, error.message(fresh=fresh))
         sys.stderr.flush()
@@ -663,13 +665,16 @@ def table(
 def report(
     evaluation: EvaluationFolder = Path("evaluation"),
     model: ModelFolder = Path("model"),
+    registration: Annotated[
+        Path, typer.Option(help="Folder of the registration; the report has no version without.")
+    ] = Path("registration"),
     out: Out = Path("report"),
 ) -> None:
     """Write the report, one HTML page."""
-    from stvsr.evaluation.report import write_report
+    from stvsr.project_report import report_project
 
     with only_writer(out):
-        write_report(evaluation, model, out / "index.html")
+        report_project(evaluation, model, registration, out / "index.html")
 
 
 @verb("register")
@@ -890,7 +895,7 @@ def summary() -> None:
 
 @verb("doctor")
 def doctor(params: ParamsFile = PARAMS) -> None:
-    """List what this machine has, and what is missing for which job."""
+    """Try what jobs need, and list what is missing for which; the status is 1 where a part is."""
     from stvsr.doctor import print_diagnosis
 
     print_diagnosis(Path(), params)

@@ -118,7 +118,8 @@ class StvsrModel(nn.Module, ABC):
             (B, 2 * T_in - 1, 3, 4H, 4W), not clamped.
 
         Raises:
-            InputError: other channels, one frame, integers, or (in evaluation, or on a CPU) NaN.
+            InputError: no tensor, other channels, one frame, integers, or (in evaluation, or on a
+                CPU) NaN.
         """
         self._check(lr_clip)
         height, width = lr_clip.shape[-2:]
@@ -129,7 +130,14 @@ class StvsrModel(nn.Module, ABC):
     def super_resolve(self, lr_clip: Tensor) -> Tensor:
         """`forward` for a checked clip whose height and width are multiples of `size_multiple`."""
 
-    def _check(self, lr_clip: Tensor) -> None:
+    def _check(self, lr_clip: object) -> None:
+        if not isinstance(lr_clip, Tensor):
+            shape = getattr(lr_clip, "shape", None)
+            found = f"{type(lr_clip).__name__}{f' of shape {tuple(shape)}' if shape else ''}"
+            raise InputError(
+                f"lr_clip: found a {found}; expected a torch tensor (clips, frames, 3, height, "
+                "width), floating point in [0, 1]; convert it (for numpy: torch.from_numpy)"
+            )
         found = f"a {lr_clip.dtype} tensor of shape {tuple(lr_clip.shape)}"
         expected = "expected (clips, frames, 3, height, width)"
         if lr_clip.ndim != 5:
