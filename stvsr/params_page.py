@@ -15,8 +15,8 @@ from stvsr.params import Params
 HEAD = """# Parameters
 
 Every key of `params.yaml`, made by `stvsr params --markdown > docs/params.md`.
-`stvsr params --explain KEY` prints one. A key that is left out has its default; in `train` it has
-its recipe's value, and in `model` its preset's.
+`stvsr params --explain KEY` prints one, `dvc exp run -S KEY=VALUE` sets one. A key that is left
+out has its default; left out or null, it has its recipe's value in `train`, its preset's in `model`.
 """
 
 

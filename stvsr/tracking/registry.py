@@ -37,6 +37,7 @@ from stvsr.tracking.model_card import Metrics, describe, lineage_tags
 from stvsr.tracking.store import (
     hide_password,
     is_default_uri,
+    is_missing,
     open_client,
     open_experiment,
     resolve_uri,
@@ -159,6 +160,20 @@ def read_registration(folder: Path) -> Registration:
         return Registration.read(path, SourceError, "run `stvsr register` again")
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file; run `stvsr register` first") from None
+
+
+def is_registered(registration: Registration, uri: str, project: Path) -> bool:
+    """True if a registration was made in the store `uri`, and that store is still there.
+
+    A registration that was copied to another machine, or made while another store was set, tells
+    of none that commands here would use.
+
+    Args:
+        registration: what `read_registration` read.
+        uri: the store that is used now, as `resolve_uri` gives it.
+        project: folder in which the default store is.
+    """
+    return registration.tracking_uri == _shown_uri(uri, project) and not is_missing(uri)
 
 
 def record_scores(
