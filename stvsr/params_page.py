@@ -16,7 +16,8 @@ HEAD = """# Parameters
 
 Every key of `params.yaml`, made by `stvsr params --markdown > docs/params.md`.
 `stvsr params --explain KEY` prints one, `dvc exp run -S KEY=VALUE` sets one. A key that is left
-out has its default; left out or null, it has its recipe's value in `train`, its preset's in `model`.
+out has its default; one of `train` that is left out or null has its recipe's value, and one of
+`model` its preset's.
 """
 
 
