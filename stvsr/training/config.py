@@ -36,7 +36,7 @@ AUTO = "auto"
 """Value of `start_from` in a params.yaml: the network that ships with exactly the `model` given
 there, else random weights. `TrainConfig` has what that came to."""
 
-FINETUNE = {"steps": 200, "learning_rate": 2e-4, "warmup_steps": 20, "validate_every": 50}
+FINETUNE = {"steps": 150, "learning_rate": 2e-4, "warmup_steps": 20, "validate_every": 75}
 """The recipe `finetune`: few steps at a small rate, for a network that is trained already."""
 
 
