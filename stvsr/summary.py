@@ -1,5 +1,6 @@
 """`stvsr summary`: report, scores and registered version of the last run."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def _registered(project: Path, store: str, weights_sha256: str | None) -> Regist
         StvsrError: it is damaged, or of other weights.
     """
     folder = project / "registration"
-    if not (folder / REGISTRATION_FILE).exists():
+    if not os.path.lexists(folder / REGISTRATION_FILE):  # a link to nothing is refused
         return None
     found = read_registration(folder)
     if not is_registered(found, store, project):
