@@ -27,7 +27,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from stvsr.artifact import CARD_FILE, WEIGHTS_FILE, Card, load_artifact
-from stvsr.core.config import Config, Numbers, Tree
+from stvsr.core.config import Config, Field, Numbers, Tree
 from stvsr.core.errors import ServiceError, SourceError
 from stvsr.core.files import whole_folder
 from stvsr.tracking.config import CHALLENGER, RegisterConfig, TrackingConfig
@@ -76,7 +76,7 @@ class Registration(Config):
     """Where to load it from, such as models:/stdan@champion."""
     load_line: str
     """The line of Python that loads it."""
-    tracking_uri: str | None
+    tracking_uri: str | None = Field(pattern=r"^[\w+.-]+(:[^\x00-\x1f\x7f]+)?$")
     """The MLflow store without passwords; null is the one in the project's folder."""
     run_id: str
     """MLflow run that holds its files."""
