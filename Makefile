@@ -65,8 +65,7 @@ docs: setup
 
 # The networks that ship: hours on a CPU, minutes on a GPU. Needs apt-get with Debian 12 and 13 for the photographs.
 weights: setup
-	@$(BIN)/python -m pipelines.source_control
-	cd pipelines/weights && PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	cd pipelines/weights && PATH="$(CURDIR)/$(BIN):$$PATH" && python -m pipelines.source_control && dvc repro
 	mkdir -p stvsr/weights/small
 	cp pipelines/weights/model/model.json pipelines/weights/model/weights.safetensors stvsr/weights/small/
 

@@ -1,4 +1,4 @@
-"""`python -m pipelines.source_control`: let DVC run where there is no git repository.
+"""`python -m pipelines.source_control`: let DVC run where there is no git repository, and with one.
 
 An unpacked source archive has none, and DVC refuses to run there unless `core.no_scm` is set.
 """
@@ -14,8 +14,10 @@ from stvsr.core.log import set_up_logging
 logger = logging.getLogger(__name__)
 
 
-def settle_without_git(project: Path) -> None:
+def settle_source_control(project: Path) -> None:
     """Set `core.no_scm` in `.dvc/config.local` if no git repository contains the project.
+
+    Once one does, after `git init`, it is unset there: experiments and commits need git.
 
     Args:
         project: the folder that contains `.dvc`.
@@ -23,32 +25,37 @@ def settle_without_git(project: Path) -> None:
     Raises:
         StvsrError: DVC cannot be configured.
     """
-    folders = (project.resolve(), *project.resolve().parents)
-    if any((folder / ".git").exists() for folder in folders) or _is_settled(project):
-        return
-    command = [str(Path(sys.executable).with_name("dvc")), "config", "--local"]
-    set_ = subprocess.run(
-        [*command, "core.no_scm", "true"], cwd=project, capture_output=True, text=True, check=False
-    )
-    if set_.returncode != 0:
-        raise StvsrError(f"{project}: no git repository: {set_.stderr}", remedy="run `git init`")
-    logger.info(
-        "%s: no git repository: DVC runs without one, and commits are unknown; after `git init`, "
-        "run `dvc config --local --unset core.no_scm`",
-        project.resolve(),
-    )
+    project = project.resolve()
+    has_git = any((folder / ".git").exists() for folder in (project, *project.parents))
+    if has_git and _is_without(project):
+        _configure(project, "--unset", "core.no_scm")
+        logger.info("%s: in a git repository now: DVC uses it", project)
+    elif not has_git and not _is_without(project):
+        _configure(project, "core.no_scm", "true")
+        logger.info("%s: no git repository: DVC runs without one, commits are unknown", project)
 
 
-def _is_settled(project: Path) -> bool:
+def _is_without(project: Path) -> bool:
     local = project / ".dvc" / "config.local"
     return local.exists() and "no_scm" in local.read_text(encoding="utf-8", errors="replace")
+
+
+def _configure(project: Path, *arguments: str) -> None:
+    command = [str(Path(sys.executable).with_name("dvc")), "config", "--local", *arguments]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = " ".join(arguments)
+        raise StvsrError(
+            f"{project}: `dvc config --local {words}` failed: {done.stderr.strip()}",
+            remedy=f"see that {project / '.dvc' / 'config.local'} is valid and can be written",
+        )
 
 
 def main() -> int:
     """Settle the current folder; 1 where that fails."""
     set_up_logging()
     try:
-        settle_without_git(Path())
+        settle_source_control(Path())
     except StvsrError as error:
         sys.stderr.write(f"{error}\n")
         return 1

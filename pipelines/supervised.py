@@ -23,7 +23,7 @@ from typing import IO, cast
 
 from pipelines.overrides import overridden
 from pipelines.process_tree import run_supervised
-from pipelines.source_control import settle_without_git
+from pipelines.source_control import settle_source_control
 from stvsr.cli import TELEMETRY_OFF
 from stvsr.core.errors import BusyError, ParamsError, ServiceError, StvsrError
 from stvsr.core.files import only_writer
@@ -150,7 +150,7 @@ def _supervise(order: Order, let_go: threading.Event) -> int:
     environment["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     if order.overrides:
         environment[NO_PROMOTION] = "a run with parameters of its own, which promotes nothing"
-    settle_without_git(project)
+    settle_source_control(project)
     with _only_run(project), overridden(project, order.overrides, environment):
         _drop_torn_rwlock(project / ".dvc" / "tmp")
         return run_supervised(order.command, project, environment, let_go, order.save_s)

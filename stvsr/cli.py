@@ -16,6 +16,7 @@ from stvsr.core.extras import naming_extras
 from stvsr.core.files import only_writer
 from stvsr.core.home import ensure_home
 from stvsr.core.log import set_up_logging
+from stvsr.core.project import project_of
 
 if TYPE_CHECKING:
     from stvsr.artifact import Card
@@ -160,7 +161,12 @@ ShardsAt = Annotated[
     str, typer.Option("--shards", help="Folder, or an address such as s3://BUCKET/FOLDER.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the result.")]
-Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
+Runs = Annotated[
+    Path,
+    typer.Option(
+        "--runs", help="Folder of all runs.", callback=lambda runs: project_of(Path()) / runs
+    ),
+]
 DataVersion = Annotated[str, typer.Option(help="DVC's hash of the shards, to be logged.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Remove the state that is there first.")]
 At = Annotated[
@@ -886,11 +892,12 @@ def show_params(
 
 
 @verb("summary")
-def summary() -> None:
+def summary(params: ParamsFile = PARAMS) -> None:
     """Print report, scores and version of the last run."""
+    from stvsr.params import load_params
     from stvsr.summary import print_summary
 
-    print_summary(Path())
+    print_summary(Path(), load_params(params).tracking)
 
 
 @verb("doctor")

@@ -15,7 +15,7 @@ from stvsr.data.shards.degrade import DegradationConfig
 from stvsr.data.shards.write import ShardsConfig
 from stvsr.data.sources.source import SourceConfig
 from stvsr.evaluation.config import EvaluateConfig
-from stvsr.models import MODEL_NAMES, ModelConfig, entry_of
+from stvsr.models import MODEL_NAMES, MODELS, ModelConfig, entry_of
 from stvsr.models.stdan.config import StdanConfig
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
 from stvsr.training.config import AUTO, FINETUNE, LONGEST, TrainConfig
@@ -124,6 +124,7 @@ def load_params(path: Path, *, search: bool = False) -> Params:
 
 def parse_params(raw: Mapping[str, Any], where: str, *, search: bool = False) -> Params:
     """Check a mapping as `load_params` does; `where` opens each line of a refusal."""
+    raw = _without_null_in_model(raw)
     try:
         params = Params.model_validate_json(json.dumps(_with_recipe(raw, search)))
     except ValidationError as refusal:
@@ -133,6 +134,19 @@ def parse_params(raw: Mapping[str, Any], where: str, *, search: bool = False) ->
         raise ParamsError([f"{where}: {line}" for line in lines]) from None
     _check_recipe(params, where)
     return params
+
+
+def _without_null_in_model(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out the keys of `model` that are null, which count as not given.
+
+    A params.yaml thus has the keys of all models, and `model.name` is changed alone.
+    """
+    model = raw.get("model")
+    if not isinstance(model, Mapping):
+        return raw
+    known = {key for entry in MODELS for key in entry.config.model_fields}
+    given = {key: value for key, value in model.items() if value is not None or key not in known}
+    return {**raw, "model": given}
 
 
 def _with_recipe(raw: Mapping[str, Any], search: bool) -> Mapping[str, Any]:
@@ -180,7 +194,7 @@ def _explain(error: Mapping[str, Any], raw: Mapping[str, Any]) -> str:
     path = _path(error["loc"], raw)
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
-        allowed = _keys(_section(path[:-1]))
+        allowed = _keys(_section(path[:-1], raw))
         prefix = ".".join(path[:-1])
         nearest = difflib.get_close_matches(path[-1], allowed, n=1, cutoff=0.5)
         hint = f"did you mean {'.'.join([*path[:-1], nearest[0]])}? " if nearest else ""
@@ -214,9 +228,11 @@ def _path(location: tuple[int | str, ...], raw: Mapping[str, Any]) -> list[str]:
     return path
 
 
-def _section(path: list[str]) -> type[Config]:
-    """The Config class behind a section's path."""
+def _section(path: list[str], raw: Mapping[str, Any]) -> type[Config]:
+    """The Config class behind a section's path; of `model` that of the model it names."""
     section: type[Config] = Params
+    if path == ["model"] and (entry := entry_of(raw["model"].get("name", "stdan"))):
+        return entry.config
     for part in path:
         for name, field in section.model_fields.items():
             if part == (field.alias or name):

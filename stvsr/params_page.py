@@ -15,8 +15,9 @@ from stvsr.params import Params
 HEAD = """# Parameters
 
 Every key of `params.yaml`, made by `stvsr params --markdown > docs/params.md`.
-`stvsr params --explain KEY` prints one. A key that is left out has its default; in `train` it has
-its recipe's value, and in `model` its preset's.
+`stvsr params --explain KEY` prints one, `dvc exp run -S KEY=VALUE` sets one. A key that is left
+out has its default; one of `train` that is left out or null has its recipe's value, and one of
+`model` its preset's.
 """
 
 

@@ -9,6 +9,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 
 from pipelines.dvc_cli import data_version
+from pipelines.flows.parameters import Seed, SourceKind, SourcePath
 from pipelines.flows.stages import given, run_here, run_stages
 from stvsr.core.config import Field
 
@@ -17,11 +18,11 @@ STAGES = ("shard@train", "shard@test")
 
 @flow(name="prepare-data")
 def prepare_data(
-    source_kind: Literal["sample", "rendered", "videos", "frames", "vimeo90k"] | None = None,
-    source_path: Annotated[str, Field(min_length=1)] | None = None,
+    source_kind: SourceKind | None = None,
+    source_path: SourcePath | None = None,
     degradation: Literal["bicubic", "bicubic-uint8", "gaussian-bd", "pillow"] | None = None,
     clips_per_shard: Annotated[int, Field(ge=1)] | None = None,
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None,
+    seed: Seed | None = None,
 ) -> State[Any]:
     """Make the shards that training and evaluation read.
 

@@ -45,6 +45,25 @@ def run_stages(targets: Sequence[str], overrides: Mapping[str, Value], project: 
     return _run(partial(repro, targets), overrides, project, done)
 
 
+def run_pipeline(parameters: Mapping[str, Value | None], key: str, title: str) -> State[Any]:
+    """Bring all stages of this folder's project up to date, and show scores and version.
+
+    Args:
+        parameters: of this run alone, by dotted key; None: as in params.yaml.
+        key: of the artifact with the results.
+        title: its heading.
+
+    Returns:
+        As `run_stages`.
+    """
+    project = Path.cwd()
+    state = run_stages((), given(parameters), project)
+    if state.is_completed():
+        results = ("evaluation/metrics.json", "registration/version.json")
+        show_results(key, title, [project / result for result in results])
+    return state
+
+
 def run_command(
     arguments: Sequence[str], overrides: Mapping[str, Value], project: Path
 ) -> State[Any]:

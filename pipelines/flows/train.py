@@ -1,13 +1,21 @@
 """`train`: the whole pipeline of dvc.yaml for any model."""
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from pipelines.flows.stages import given, run_here, run_stages, show_results
+from pipelines.flows.parameters import (
+    BatchSize,
+    LearningRate,
+    Seed,
+    SourceKind,
+    SourcePath,
+    Steps,
+    Workers,
+)
+from pipelines.flows.stages import run_here, run_pipeline
 from stvsr.core.config import Field
 
 
@@ -15,13 +23,13 @@ from stvsr.core.config import Field
 def train(
     model: Literal["stdan", "zooming_slowmo", "stinet", "rstt"] | None = None,
     preset: Annotated[str, Field(min_length=1)] | None = None,
-    steps: Annotated[int, Field(ge=1)] | None = None,
-    batch_size: Annotated[int, Field(ge=1)] | None = None,
-    learning_rate: Annotated[float, Field(gt=0)] | None = None,
-    workers: Annotated[int, Field(ge=1)] | None = None,
-    source_kind: Literal["sample", "rendered", "videos", "frames", "vimeo90k"] | None = None,
-    source_path: Annotated[str, Field(min_length=1)] | None = None,
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None,
+    steps: Steps | None = None,
+    batch_size: BatchSize | None = None,
+    learning_rate: LearningRate | None = None,
+    workers: Workers | None = None,
+    source_kind: SourceKind | None = None,
+    source_path: SourcePath | None = None,
+    seed: Seed | None = None,
 ) -> State[Any]:
     """Train a network, score it against the baseline, report, and register it.
 
@@ -41,28 +49,18 @@ def train(
     Returns:
         The state the run ends in.
     """
-    project = Path.cwd()
-    overrides = given(
-        {
-            "seed": seed,
-            "source.kind": source_kind,
-            "source.path": source_path,
-            "model.name": model,
-            "model.preset": preset,
-            "train.steps": steps,
-            "train.batch_size": batch_size,
-            "train.learning_rate": learning_rate,
-            "train.workers": workers,
-        }
-    )
-    state = run_stages((), overrides, project)
-    if state.is_completed():
-        results = [
-            project / "evaluation" / "metrics.json",
-            project / "registration" / "version.json",
-        ]
-        show_results("train", "Scores and registered version", results)
-    return state
+    parameters = {
+        "seed": seed,
+        "source.kind": source_kind,
+        "source.path": source_path,
+        "model.name": model,
+        "model.preset": preset,
+        "train.steps": steps,
+        "train.batch_size": batch_size,
+        "train.learning_rate": learning_rate,
+        "train.workers": workers,
+    }
+    return run_pipeline(parameters, "train", "Scores and registered version")
 
 
 if __name__ == "__main__":

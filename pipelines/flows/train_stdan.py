@@ -1,13 +1,21 @@
 """`train-stdan`: the whole pipeline of dvc.yaml, from clips to a scored, registered network."""
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from pipelines.flows.stages import given, run_here, run_stages, show_results
+from pipelines.flows.parameters import (
+    BatchSize,
+    LearningRate,
+    Seed,
+    SourceKind,
+    SourcePath,
+    Steps,
+    Workers,
+)
+from pipelines.flows.stages import run_here, run_pipeline
 from stvsr.core.config import Field
 
 
@@ -16,16 +24,16 @@ def train_stdan(
     preset: Literal["small", "published"] | None = None,
     k: Literal[1, 3, 5] | None = None,
     T_top: Annotated[int, Field(ge=1, le=25)] | None = None,
-    steps: Annotated[int, Field(ge=1)] | None = None,
-    batch_size: Annotated[int, Field(ge=1)] | None = None,
+    steps: Steps | None = None,
+    batch_size: BatchSize | None = None,
     crop: Annotated[int, Field(ge=8, multiple_of=8)] | None = None,
-    learning_rate: Annotated[float, Field(gt=0)] | None = None,
+    learning_rate: LearningRate | None = None,
     precision: Literal["float32", "bf16"] | None = None,
-    workers: Annotated[int, Field(ge=1)] | None = None,
+    workers: Workers | None = None,
     loader: Literal["dali", "torch"] | None = None,
-    source_kind: Literal["sample", "rendered", "videos", "frames", "vimeo90k"] | None = None,
-    source_path: Annotated[str, Field(min_length=1)] | None = None,
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None,
+    source_kind: SourceKind | None = None,
+    source_path: SourcePath | None = None,
+    seed: Seed | None = None,
 ) -> State[Any]:
     """Train a STDAN, score it against the baseline, report, and register it.
 
@@ -49,32 +57,22 @@ def train_stdan(
     Returns:
         The state the run ends in.
     """
-    project = Path.cwd()
-    overrides = given(
-        {
-            "seed": seed,
-            "source.kind": source_kind,
-            "source.path": source_path,
-            "loader.kind": loader,
-            "model.preset": preset,
-            "model.k": k,
-            "model.T_top": T_top,
-            "train.steps": steps,
-            "train.batch_size": batch_size,
-            "train.crop": crop,
-            "train.learning_rate": learning_rate,
-            "train.precision": precision,
-            "train.workers": workers,
-        }
-    )
-    state = run_stages((), overrides, project)
-    if state.is_completed():
-        results = [
-            project / "evaluation" / "metrics.json",
-            project / "registration" / "version.json",
-        ]
-        show_results("train-stdan", "STDAN: scores and registered version", results)
-    return state
+    parameters = {
+        "seed": seed,
+        "source.kind": source_kind,
+        "source.path": source_path,
+        "loader.kind": loader,
+        "model.preset": preset,
+        "model.k": k,
+        "model.T_top": T_top,
+        "train.steps": steps,
+        "train.batch_size": batch_size,
+        "train.crop": crop,
+        "train.learning_rate": learning_rate,
+        "train.precision": precision,
+        "train.workers": workers,
+    }
+    return run_pipeline(parameters, "train-stdan", "STDAN: scores and registered version")
 
 
 if __name__ == "__main__":

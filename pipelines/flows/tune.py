@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from pipelines.flows.parameters import Seed, Steps
 from pipelines.flows.stages import given, run_command, run_here, show_results
 from stvsr.core.config import Field
 
@@ -14,8 +15,8 @@ from stvsr.core.config import Field
 @flow(name="tune")
 def tune(
     trials: Annotated[int, Field(ge=1)] | None = None,
-    steps: Annotated[int, Field(ge=1)] | None = None,
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None,
+    steps: Steps | None = None,
+    seed: Seed | None = None,
 ) -> State[Any]:
     """Search k, T_top and the learning rate; the result is in `tune/`.
 

@@ -20,6 +20,9 @@ from stvsr.training.run import RunFolder, fingerprint, flatten
 START_FILE = "start.safetensors"
 """File in a run's folder with the weights that it starts from."""
 
+RECORDED = ("params.yaml", "dvc.lock")
+"""Files of a project whose content a run records by itself: its parameters and its data."""
+
 NOT_DECIDING = (
     *("stvsr.core.color", "stvsr.core.errors", "stvsr.core.extras", "stvsr.core.files"),
     "stvsr.core.fingerprint",
@@ -158,6 +161,7 @@ def run_name(params: Params, lineage: Lineage) -> str:
 def git_commit(project: Path) -> str:
     """The commit that is checked out, "-dirty" appended where files differ from it; "" if unknown.
 
+    `RECORDED` do not count: what a flow or an experiment changes in them is in the run's record.
     It is unknown too where the repository has no file in `project`, as in an archive unpacked below
     another project. STVSR_GIT_COMMIT says it where there is no repository, as inside a Ray job.
     """
@@ -168,7 +172,8 @@ def git_commit(project: Path) -> str:
         if not _git(project, "ls-files"):
             return ""
         commit = _git(project, "rev-parse", "HEAD")
-        changed = _git(project, "status", "--porcelain", "--untracked-files=no")
+        but = (f":(exclude){name}" for name in RECORDED)
+        changed = _git(project, "status", "--porcelain", "--untracked-files=no", "--", ":/", *but)
     except (OSError, subprocess.CalledProcessError):
         return ""
     return f"{commit}-dirty" if changed else commit

@@ -43,6 +43,7 @@ from stvsr.tracking.registration import (
 from stvsr.tracking.store import (
     hide_password,
     is_default_uri,
+    is_missing,
     open_client,
     open_experiment,
     resolve_uri,
@@ -136,6 +137,20 @@ def register(
         text = registration.model_dump_json(indent=2) + "\n"
         (partial / REGISTRATION_FILE).write_text(text, encoding="utf-8")
     return registration
+
+
+def is_registered(registration: Registration, uri: str, project: Path) -> bool:
+    """True if a registration was made in the store `uri`, and that store is still there.
+
+    A registration that was copied to another machine, or made while another store was set, tells
+    of none that commands here would use.
+
+    Args:
+        registration: what `read_registration` read.
+        uri: the store that is used now, as `resolve_uri` gives it.
+        project: folder in which the default store is.
+    """
+    return registration.tracking_uri == _shown_uri(uri, project) and not is_missing(uri)
 
 
 def record_scores(

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
+from stvsr.core.project import project_of
 from stvsr.tracking.database import (
     ARTIFACTS,
     OTHER_STORE,
@@ -63,10 +64,11 @@ def resolve_uri(uri: str | None, project: Path) -> str:
     """The tracking URI to use: `uri`, else MLFLOW_TRACKING_URI, else sqlite in the project.
 
     It is spelt in one way, as `normal_uri` does it. A path that is relative is taken from
-    `project`, so that the store is the same from every process's working directory.
+    `project`, so that the store is the same from every process's working directory; where that is
+    the copy of an experiment, from the project itself.
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
-    return normal_uri(chosen, project)
+    return normal_uri(chosen, project_of(project))
 
 
 def normal_uri(uri: str, project: Path = Path()) -> str:
@@ -93,12 +95,17 @@ def normal_uri(uri: str, project: Path = Path()) -> str:
 
 def is_default_uri(uri: str, project: Path) -> bool:
     """True if `uri` is the store that the project has without any setting."""
-    return uri == f"{_SQLITE}{(project / 'mlflow.db').resolve()}"
+    return uri == f"{_SQLITE}{(project_of(project) / 'mlflow.db').resolve()}"
 
 
 def database_of(uri: str) -> Path:
     """The file of a sqlite store."""
     return Path(uri.removeprefix(_SQLITE).partition("?")[0])
+
+
+def is_missing(uri: str) -> bool:
+    """True if `uri` is a sqlite store whose file is not there; a server is not asked."""
+    return uri.startswith(_SQLITE) and not database_of(uri).is_file()
 
 
 def refuse_missing_store(uri: str) -> None:
@@ -107,7 +114,7 @@ def refuse_missing_store(uri: str) -> None:
     Raises:
         ServiceError: there is no such file.
     """
-    if uri.startswith(_SQLITE) and not database_of(uri).is_file():
+    if is_missing(uri):
         raise ServiceError(
             f"MLflow at {uri}: no such file; run this in the project's folder, or name the store "
             "in MLFLOW_TRACKING_URI"

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipelines.dvc_cli import data_version, repro
-from pipelines.source_control import settle_without_git
+from pipelines.source_control import settle_source_control
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
 from stvsr.core.yaml import Value
 from stvsr.launch.job import git_commit
@@ -42,11 +42,21 @@ repro([], json.loads(sys.argv[3]), Path(sys.argv[1]), print, save_s=float(sys.ar
 SAYS_WHY = """\
 stages:
   register:
-    cmd: echo "$STVSR_NO_PROMOTION|$DVC_EXP_NAME" > why.txt
+    cmd:
+      - echo "$STVSR_NO_PROMOTION|$DVC_EXP_NAME" > why.txt
+      - python copy_to_project.py
     params: [train.steps]
     outs: [{why.txt: {cache: false}}]
 """
 """A stage that writes down what a registration looks at before it moves the champion."""
+
+COPY_TO_PROJECT = """\
+import shutil
+from pathlib import Path
+from stvsr.core.project import project_of
+shutil.copy("why.txt", project_of(Path()) / "registered")
+"""
+"""What a stage does whose result outlives the copy that an experiment runs in."""
 
 
 def start_caller(
@@ -70,7 +80,7 @@ def assert_next_run_works(project: Path) -> None:
     assert (project / "out" / "count").read_text() == "3"
 
 
-def test_a_project_without_git_runs_and_is_told_how_to_use_git_later(tmp_path: Path) -> None:
+def test_a_project_runs_without_git_and_with_it_once_it_is_there(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     shutil.rmtree(project / ".git")
     for told in (True, False):
@@ -79,26 +89,33 @@ def test_a_project_without_git_runs_and_is_told_how_to_use_git_later(tmp_path: P
         assert any("no git repository: DVC runs without one" in line for line in lines) == told
     assert (project / "out" / "count").read_text() == "3"
     assert git_commit(project) == ""
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    settle_source_control(project)
+    assert "no_scm" not in (project / ".dvc" / "config.local").read_text()
+    assert "up to date" in dvc(project, "repro").stdout
 
 
 def test_a_registration_can_tell_experiments_and_runs_with_parameters(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project", stages=SAYS_WHY)
-    why = project / "why.txt"
+    (project / "copy_to_project.py").write_text(COPY_TO_PROJECT)
+    (project / ".gitignore").write_text("/registered\n")
+    registered = project / "registered"
     repro([], {}, project, print)
-    assert why.read_text() == "|\n"
+    assert registered.read_text() == "|\n"
     repro([], {"train.steps": 2}, project, print)
-    assert why.read_text() == "a run with parameters of its own, which promotes nothing|\n"
+    assert registered.read_text() == ("a run with parameters of its own, which promotes nothing|\n")
     identity = ("-c", "user.name=a", "-c", "user.email=a@b")
     for words in (("add", "."), (*identity, "commit", "-q", "-m", "all")):
         subprocess.run(["git", *words], cwd=project, check=True)
-    done = dvc(project, "exp", "run", "--name", "lousy-lamb", "-S", "train.steps=4")
+    done = dvc(project, "exp", "run", "--temp", "--name", "lousy-lamb", "-S", "train.steps=4")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert why.read_text() == "|lousy-lamb\n"
+    assert registered.read_text() == "|lousy-lamb\n"
+    assert [*project.rglob("registered")] == [registered], "the copy is kept"
 
 
 def test_a_project_with_git_keeps_it(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
-    settle_without_git(project)
+    settle_source_control(project)
     assert not (project / ".dvc" / "config.local").exists()
 
 

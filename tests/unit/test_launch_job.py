@@ -31,3 +31,21 @@ def test_the_commit_is_the_projects_and_unknown_in_an_unpacked_archive(
     assert git_commit(archive) == ""
     (tmp_path / "file").write_text("2")
     assert git_commit(tmp_path).endswith("-dirty")
+
+
+def test_a_change_of_parameters_alone_leaves_the_commit_clean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STVSR_GIT_COMMIT", raising=False)
+    project = tmp_path / "repository" / "project"
+    project.mkdir(parents=True)
+    for path in (project / "params.yaml", project / "dvc.lock", project.parent / "code.py"):
+        path.write_text("1")
+    git(project.parent, "init", "-q")
+    git(project.parent, "add", ".")
+    git(project.parent, *COMMIT)
+    for name in ("params.yaml", "dvc.lock"):
+        (project / name).write_text("2")
+    assert git_commit(project) == git(project, "rev-parse", "HEAD")
+    (project.parent / "code.py").write_text("2")
+    assert git_commit(project).endswith("-dirty")

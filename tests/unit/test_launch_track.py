@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from stvsr.cli import main
 from stvsr.core.errors import CheckpointError, TrainingError
 from stvsr.core.files import only_writer
 from stvsr.launch.track import RECORD_FILE, TrackedRun, circumstances, sync_runs
@@ -23,6 +24,23 @@ def a_run(folder: Path) -> Path:
 def test_a_folder_without_runs_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"found no run .*--runs"):
         sync_runs(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def test_an_experiment_in_a_copy_keeps_runs_and_store_in_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1"
+    copy.mkdir(parents=True)
+    (copy / "params.yaml").write_text("seed: 0")
+    run = a_run(tmp_path / "runs" / "one")
+    (tmp_path / "mlflow.db").write_bytes(new_mlflow_store())
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(copy)
+    assert main(["track", "sync"]) == 1, "a copy without DVC's variable is a folder as any other"
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert main(["track", "sync"]) == 0
+    assert known_runs(run).keys() == {f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    assert {path.name for path in copy.iterdir()} == {"params.yaml"}
 
 
 def test_a_run_that_is_training_is_left_alone(tmp_path: Path) -> None:

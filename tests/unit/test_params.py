@@ -42,6 +42,13 @@ def test_a_misspelt_model_key_is_named_with_the_nearest_valid_one(tmp_path: Path
     assert line.startswith("model.presett: found an unknown key; did you mean model.preset?")
 
 
+def test_a_key_of_another_model_is_refused_unless_it_is_null(tmp_path: Path) -> None:
+    (line,) = refusal(tmp_path, "model: {name: rstt, k: 3, blocks: null, T_top: null}")
+    assert line.startswith("model.k: found an unknown key; allowed in model: name, preset, ")
+    assert "blocks" in line
+    assert "T_top" not in line
+
+
 def test_a_wrong_type_is_named_with_what_was_found(tmp_path: Path) -> None:
     (line,) = refusal(tmp_path, 'train: {steps: "many"}')
     assert line == "train.steps: found 'many'; allowed: a valid integer"
