@@ -18,6 +18,7 @@ from stvsr.models import (
     StdanConfig,
     StinetConfig,
     StvsrModel,
+    TmnetConfig,
     ZoomingSlowMoConfig,
     build_model,
     upscale_bicubic_linear,
@@ -40,11 +41,13 @@ TINY_STDAN = StdanConfig(
 TINY_ZSM = ZoomingSlowMoConfig(channels=8, deformable_groups=2, front_blocks=1, back_blocks=1)
 TINY_STINET = StinetConfig(channels=8, deformable_groups=2, projections=2, shared_blocks=1)
 TINY_RSTT = RsttConfig(channels=8, heads=1, blocks=2, hr_channels=8)
+TINY_TMNET = TmnetConfig(channels=8, deformable_groups=2, front_blocks=1, back_blocks=1)
 TINY = {
     "stdan": TINY_STDAN,
     "zooming_slowmo": TINY_ZSM,
     "stinet": TINY_STINET,
     "rstt": TINY_RSTT,
+    "tmnet": TINY_TMNET,
 }
 
 
@@ -113,9 +116,19 @@ def test_rstt_has_the_published_sizes(preset: str, size: int) -> None:
     assert parameters(RsttConfig.model_validate({"preset": preset})) == size
 
 
+def test_tmnet_is_zooming_slowmo_with_local_comparison_and_modulation() -> None:
+    conv3x3, conv1x1, offsets = 64 * 64 * 9 + 64, 64 * 64, 64 * 216 * 9 + 216
+    modulation = 6 * (2 * conv3x3 + 64 + 2 * conv1x1)
+    one_side = 128 * 64 * 9 + 64 + conv3x3 + offsets + conv3x3
+    fusion = 3 * (192 * 192 + 192) + 192 * 64 + 64
+    added = parameters(TmnetConfig()) - parameters(ZoomingSlowMoConfig())
+    assert added == modulation + 2 * one_side + fusion
+    assert parameters(TmnetConfig()) == 12_263_523
+
+
 @pytest.mark.parametrize(
     "config",
-    [StdanConfig, ZoomingSlowMoConfig, StinetConfig, RsttConfig],
+    [StdanConfig, ZoomingSlowMoConfig, StinetConfig, RsttConfig, TmnetConfig],
     ids=lambda config: config.__name__,
 )
 @pytest.mark.parametrize("preset", ["published", "small"])
@@ -197,14 +210,28 @@ def test_a_network_with_the_global_skip_starts_as_the_baseline(model: str) -> No
     torch.testing.assert_close(net(frames), bicubic_linear_padded(frames, net.size_multiple))
 
 
-def test_stinet_makes_several_times_of_each_gap() -> None:
+@pytest.mark.parametrize("model", ["stinet", "tmnet"])
+def test_a_network_that_knows_the_time_makes_several_of_each_gap(model: str) -> None:
     times, frames = (0.25, 0.75), clip(1, 3, 3, 8, 12)
-    net = network(TINY_STINET)
     still = frames[:, :1].expand(1, 3, 3, 8, 12)
-    assert net.super_resolve(still, times).shape == (1, 7, 3, 32, 48)  # type: ignore[call-arg]
-    skip = network(TINY_STINET.model_copy(update={"global_skip": True}))
+    out = network(TINY[model]).super_resolve(still, times)  # type: ignore[call-arg]
+    assert out.shape == (1, 7, 3, 32, 48)
+    skip = network(TINY[model].model_copy(update={"global_skip": True}))
     first, quarter = skip.super_resolve(frames, times)[0, :2]  # type: ignore[call-arg]
     torch.testing.assert_close(quarter, 0.75 * first + 0.25 * upscale_bicubic_linear(frames)[0, 2])
+
+
+def test_tmnet_s_modulation_grows_with_the_distance_from_the_middle() -> None:
+    features = clip(2, 2, 8, 8, 12)
+    interpolation = network(TINY_TMNET).interpolation
+
+    def at(*times: float) -> Tensor:
+        gaps: Tensor = interpolation(features, times)  # type: ignore[operator]
+        return gaps
+
+    torch.testing.assert_close(at(0.2, 0.5, 0.7)[:, 1:2], at(0.5))
+    distances = [(at(time) - at(0.5)).abs().max() for time in (0.5001, 0.6, 0.9)]
+    assert 0 < distances[0] < 1e-4 < distances[1] < distances[2]
 
 
 def bicubic_linear_padded(frames: Tensor, multiple: int) -> Tensor:
