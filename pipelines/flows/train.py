@@ -13,7 +13,7 @@ from stvsr.core.config import Field
 
 @flow(name="train")
 def train(
-    model: Literal["stdan", "zooming_slowmo", "stinet", "rstt"] | None = None,
+    model: Literal["stdan", "zooming_slowmo", "stinet", "rstt", "tmnet"] | None = None,
     preset: Annotated[str, Field(min_length=1)] | None = None,
     steps: Annotated[int, Field(ge=1)] | None = None,
     batch_size: Annotated[int, Field(ge=1)] | None = None,
