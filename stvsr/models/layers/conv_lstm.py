@@ -138,14 +138,18 @@ class Bidirectional(nn.Module):
 
     def forward(self, sequence: Tensor) -> Tensor:
         """(B, T, C, H, W) -> (B, T, C, H, W)."""
+        forward, backward = self._both_ways(sequence).chunk(2)
+        both = torch.cat([forward, backward.flip(1)], dim=2)
+        return as_clip(self.fusion(as_images(both)), len(sequence))
+
+    def _both_ways(self, sequence: Tensor) -> Tensor:
+        """The states (2 * B, T, C, H, W) of the sequence and of its reverse."""
         steps = self.recurrent.shares_by_step(sequence)
         both_ways = (
             tuple(torch.cat(pair) for pair in zip(*steps_at, strict=True))
             for steps_at in zip(steps, reversed(steps), strict=True)
         )
-        forward, backward = self.recurrent.recur(both_ways).chunk(2)
-        both = torch.cat([forward, backward.flip(1)], dim=2)
-        return as_clip(self.fusion(as_images(both)), len(sequence))
+        return self.recurrent.recur(both_ways)
 
 
 def _by_step(maps: Iterable[Tensor], clips: int) -> list[Shares]:

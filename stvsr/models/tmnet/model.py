@@ -21,6 +21,7 @@ class Tmnet(StvsrModel):
     """Extract, interpolate at any times, compare locally, aggregate over time, reconstruct."""
 
     size_multiple = 4
+    memory_factor = 1.7
 
     def __init__(self, config: TmnetConfig) -> None:
         super().__init__()

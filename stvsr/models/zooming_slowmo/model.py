@@ -18,6 +18,7 @@ class ZoomingSlowMo(StvsrModel):
     """Extract, interpolate in time, aggregate over time, reconstruct (the paper's figure 2)."""
 
     size_multiple = 4
+    memory_factor = 1.7
 
     def __init__(self, config: ZoomingSlowMoConfig) -> None:
         super().__init__()
