@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from stvsr.core.config import Discriminator, Tag
 from stvsr.models import rstt, stdan, stinet, tmnet, zooming_slowmo
-from stvsr.models.base import BaseModelConfig, ModelEntry, StvsrModel
+from stvsr.models.base import AnyTimeModel, BaseModelConfig, ModelEntry, StvsrModel
 from stvsr.models.bicubic_linear import BicubicLinear, upscale_bicubic_linear
 from stvsr.models.rstt import RsttConfig
 from stvsr.models.stdan import StdanConfig
@@ -50,6 +50,7 @@ else:
 __all__ = [
     "MODELS",
     "MODEL_NAMES",
+    "AnyTimeModel",
     "BicubicLinear",
     "ModelConfig",
     "ModelEntry",

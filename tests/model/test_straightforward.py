@@ -58,14 +58,14 @@ def test_tmnet_equals_the_straightforward_version(times: tuple[float, ...] | Non
     of = [weights[name] for name in weights if times not in (None, (0.5,)) or "TMB" not in name]
 
     expected = straightforward(clip, times)
-    got = model(clip) if times is None else model.super_resolve(clip, times)  # type: ignore[call-arg]
+    got = model(clip) if times is None else model(clip, times)
     torch.testing.assert_close(got, expected)
     torch.testing.assert_close(
         torch.autograd.grad(got.square().mean(), of),
         torch.autograd.grad(expected.square().mean(), of),
     )
     with torch.no_grad():  # part by part
-        parts = model.super_resolve(clip, times or (0.5,))  # type: ignore[call-arg]
+        parts = model(clip, times or (0.5,))
     torch.testing.assert_close(parts, expected)
 
 

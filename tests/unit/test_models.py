@@ -214,10 +214,11 @@ def test_a_network_with_the_global_skip_starts_as_the_baseline(model: str) -> No
 def test_a_network_that_knows_the_time_makes_several_of_each_gap(model: str) -> None:
     times, frames = (0.25, 0.75), clip(1, 3, 3, 8, 12)
     still = frames[:, :1].expand(1, 3, 3, 8, 12)
-    out = network(TINY[model]).super_resolve(still, times)  # type: ignore[call-arg]
-    assert out.shape == (1, 7, 3, 32, 48)
+    assert network(TINY[model])(still, times).shape == (1, 7, 3, 32, 48)
+    with pytest.raises(InputError, match=r"times: found \[0.5, 0.5\]; expected rising"):
+        network(TINY[model])(still, (0.5, 0.5))
     skip = network(TINY[model].model_copy(update={"global_skip": True}))
-    first, quarter = skip.super_resolve(frames, times)[0, :2]  # type: ignore[call-arg]
+    first, quarter = skip(frames, times)[0, :2]
     torch.testing.assert_close(quarter, 0.75 * first + 0.25 * upscale_bicubic_linear(frames)[0, 2])
 
 

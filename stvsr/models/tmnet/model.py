@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from stvsr.models.base import StvsrModel
-from stvsr.models.bicubic_linear import MIDDLE, upscale_bicubic_linear
+from stvsr.models.base import MIDDLE, AnyTimeModel
+from stvsr.models.bicubic_linear import upscale_bicubic_linear
 from stvsr.models.layers.conv_lstm import Bidirectional, DeformableConvLstm
 from stvsr.models.layers.frames import as_clip, interleave
 from stvsr.models.layers.parts import by_bands, by_images
@@ -17,11 +17,12 @@ from stvsr.models.tmnet.config import TmnetConfig
 from stvsr.models.tmnet.modulation import ControllableInterpolation
 
 
-class Tmnet(StvsrModel):
+class Tmnet(AnyTimeModel):
     """Extract, interpolate at any times, compare locally, aggregate over time, reconstruct."""
 
     size_multiple = 4
     memory_factor = 1.7
+    longest_window = 2  # longer ones with several times of each gap were not trained, and are noisy
 
     def __init__(self, config: TmnetConfig) -> None:
         super().__init__()

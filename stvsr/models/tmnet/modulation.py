@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stvsr.models.bicubic_linear import MIDDLE
+from stvsr.models.base import MIDDLE
 from stvsr.models.layers.frames import FeaturePyramid, as_clip, as_images
 from stvsr.models.layers.interpolation import align_pairs
 from stvsr.models.layers.pcd import (
