@@ -375,7 +375,7 @@ def finetune(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; default: finetune/NAME-DIGITS.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of training; default: 200.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of training; default: 150.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: 0.0002.")] = None,
     size: Annotated[
         str | None,

@@ -2,12 +2,11 @@
 
 import difflib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from stvsr.core.config import Config, Field, ValidationError, model_validator
+from stvsr.core.config import Config, Field, FieldError, ValidationError, model_validator
 from stvsr.core.errors import ParamsError
 from stvsr.core.yaml import read_yaml
 from stvsr.data.index.build import IndexConfig
@@ -57,9 +56,10 @@ class TuneConfig(Config):
     @model_validator(mode="after")
     def _in_order(self) -> "TuneConfig":
         if self.learning_rate_min > self.learning_rate_max:
-            raise ValueError(
-                f"learning_rate_min is {self.learning_rate_min:g}, above learning_rate_max "
-                f"{self.learning_rate_max:g}; lower the one or raise the other"
+            raise FieldError(
+                "learning_rate_min",
+                f"found {self.learning_rate_min:g}, above learning_rate_max "
+                f"{self.learning_rate_max:g}; lower the one or raise the other",
             )
         return self
 
@@ -190,10 +190,12 @@ def _explain(error: Mapping[str, Any], raw: Mapping[str, Any]) -> str:
         )
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if error["type"] == "value_error" and isinstance(error["input"], dict):
-        named = re.match(r"(\w+)(?:: | = | is )", message)
-        if named and named[1] in _keys(_section(path)):
-            return f"{key}.{named[1]}: {message.removeprefix(f'{named[1]}: ')}"
-        return f"{key}: {message}"
+        fault = error["ctx"]["error"]
+        return (
+            f"{key}.{fault.field}: {fault.text}"
+            if isinstance(fault, FieldError)
+            else f"{key}: {message}"
+        )
     found = repr(error["input"])
     if len(found) > SHOWN_LETTERS:
         found = f"{found[:SHOWN_LETTERS]}…"

@@ -25,6 +25,7 @@ __all__ = [
     "Count",
     "Discriminator",
     "Field",
+    "FieldError",
     "Number",
     "Numbers",
     "Sha256",
@@ -48,6 +49,20 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 class ContentError(ValueError):
     """Content that is not of its schema: the first fault and its place, in one line."""
+
+
+class FieldError(ValueError):
+    """The fault of one field, found by a validator that sees the whole section.
+
+    Attributes:
+        field: the field's name.
+        text: what was found, and what is allowed.
+    """
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(f"{field}: {text}")
+        self.field = field
+        self.text = text
 
 
 class Config(BaseModel):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvsr.core.clip import SCALE
-from stvsr.core.config import Config
+from stvsr.core.config import Config, FieldError
 from stvsr.core.errors import InputError
 from stvsr.models.layers.naming import Rule
 
@@ -39,12 +39,13 @@ class BaseModelConfig(Config):
             fields: names of those that multiply.
 
         Raises:
-            ValueError: there are more than `LARGEST_STACK`.
+            FieldError: there are more than `LARGEST_STACK`.
         """
         if weights > LARGEST_STACK:
             found = ", ".join(f"{name} = {getattr(self, name)}" for name in fields)
-            raise ValueError(
-                f"{found} make {weights:,} weights; allowed: {LARGEST_STACK:,}; lower one of them"
+            raise FieldError(
+                fields[0],
+                f"{found} make {weights:,} weights; allowed: {LARGEST_STACK:,}; lower one of them",
             )
 
 

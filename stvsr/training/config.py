@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from stvsr.core.config import Config, Field, field_validator, model_validator
+from stvsr.core.config import Config, Field, FieldError, field_validator, model_validator
 from stvsr.losses import Reduction
 
 CROP_MULTIPLE = 8
@@ -36,7 +36,7 @@ AUTO = "auto"
 """Value of `start_from` in a params.yaml: the network that ships with exactly the `model` given
 there, else random weights. `TrainConfig` has what that came to."""
 
-FINETUNE = {"steps": 200, "learning_rate": 2e-4, "warmup_steps": 20, "validate_every": 50}
+FINETUNE = {"steps": 150, "learning_rate": 2e-4, "warmup_steps": 20, "validate_every": 75}
 """The recipe `finetune`: few steps at a small rate, for a network that is trained already."""
 
 
@@ -144,9 +144,10 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _rates_are_ordered(self) -> "TrainConfig":
         if self.min_learning_rate > self.learning_rate:
-            raise ValueError(
-                f"min_learning_rate is {self.min_learning_rate:g}, above learning_rate "
-                f"{self.learning_rate:g}; lower the one or raise the other"
+            raise FieldError(
+                "min_learning_rate",
+                f"found {self.min_learning_rate:g}, above learning_rate {self.learning_rate:g}; "
+                "lower the one or raise the other",
             )
         return self
 
@@ -170,13 +171,14 @@ class TrainConfig(Config):
         if not self.cosines:
             return self
         if self.cosines[0][0] != 0:
-            raise ValueError(f"cosines: the first starts at step {self.cosines[0][0]}, not at 0")
+            raise FieldError("cosines", f"the first starts at step {self.cosines[0][0]}, not at 0")
         ends = [min(start, self.steps) for start, _ in (*self.cosines[1:], (self.steps, 0))]
         for (start, length), end in zip(self.cosines, ends, strict=True):
             if start < self.steps and not start < end <= start + length:
-                raise ValueError(
-                    f"cosines: [{start}, {length}] does not reach from step {start} to {end}, "
-                    "where the next one or the end is; change one of them"
+                raise FieldError(
+                    "cosines",
+                    f"[{start}, {length}] does not reach from step {start} to {end}, where the "
+                    "next one or the end is; change one of them",
                 )
         return self
 
@@ -184,11 +186,13 @@ class TrainConfig(Config):
     def _batch_splits_evenly(self) -> "TrainConfig":
         fewest = self.workers if self.min_workers is None else self.min_workers
         if fewest > self.workers:
-            raise ValueError(f"min_workers is {fewest}, above workers {self.workers}; lower it")
+            raise FieldError(
+                "min_workers", f"found {fewest}, above workers {self.workers}; lower it"
+            )
         for workers in range(self.workers, fewest - 1, -1):
             refusal = uneven_split(self.batch_size, workers, self.accumulation)
             if refusal:
-                raise ValueError(refusal)
+                raise FieldError("batch_size", refusal)
         return self
 
     @model_validator(mode="after")
@@ -196,10 +200,11 @@ class TrainConfig(Config):
         fewest = self.workers if self.min_workers is None else self.min_workers
         clips = -(-self.batch_size // (fewest * self.accumulation))
         if clips * self.crop**2 > LARGEST_PART:
-            raise ValueError(
-                f"batch_size {self.batch_size} with crop {self.crop}, {fewest} workers and "
+            raise FieldError(
+                "batch_size",
+                f"found {self.batch_size} with crop {self.crop}, {fewest} workers and "
                 f"{self.accumulation} accumulations: {clips * self.crop**2:,} LR pixels at a time; "
-                f"allowed: {LARGEST_PART:,}; lower batch_size or crop, or raise accumulation"
+                f"allowed: {LARGEST_PART:,}; lower batch_size or crop, or raise accumulation",
             )
         return self
 
@@ -216,6 +221,6 @@ def uneven_split(batch_size: int, workers: int, accumulation: int) -> str:
     below, above = batch_size - batch_size % parts, batch_size + parts - batch_size % parts
     nearest = f"{below} or {above}" if below else f"{above}"
     return (
-        f"batch_size {batch_size} does not split evenly over {workers} workers x "
+        f"found {batch_size}, which does not split evenly over {workers} workers x "
         f"{accumulation} accumulations; nearest batch_size: {nearest}"
     )

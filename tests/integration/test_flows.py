@@ -243,7 +243,7 @@ def test_parameters_that_do_not_fit_together_fail_the_run_in_one_line(line: Line
     state = line.run("train-stdan/local", "k=1", "T_top=5")
     assert state["type"] == "FAILED"
     assert re.search(
-        r"params.yaml: model.*: T_top = 5 with k = 1: only .* 1 points", state["message"]
+        r"params.yaml: model.T_top: found 5 with k = 1: only .* 1 points", state["message"]
     )
     assert "\n" not in state["message"]
 

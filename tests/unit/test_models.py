@@ -154,7 +154,7 @@ def test_more_points_than_there_are_cannot_be_kept(k: int, T_top: int) -> None:
 
 
 def test_heads_and_groups_must_divide_the_channels() -> None:
-    with pytest.raises(ValidationError, match="embedding = 70 is not a multiple of"):
+    with pytest.raises(ValidationError, match="embedding: found 70; allowed: a multiple of"):
         StdanConfig(embedding=70)
 
 

@@ -240,13 +240,13 @@ def test_every_number_of_a_section_is_bounded():
         (
             "train",
             {"batch_size": 4096, "crop": 1024},
-            "train: batch_size 4096 with crop 1024, 1 workers and 1 accumulations: "
+            "train.batch_size: found 4096 with crop 1024, 1 workers and 1 accumulations: "
             "4,294,967,296 LR pixels at a time; allowed: 16,777,216",
         ),
         (
             "tune",
             {"learning_rate_min": 0.1},
-            "tune.learning_rate_min: learning_rate_min is 0.1, above learning_rate_max 0.002",
+            "tune.learning_rate_min: found 0.1, above learning_rate_max 0.002",
         ),
         ("tune", {"k": [1, 7]}, "tune.k.1: found 7; allowed: 1, 3 or 5"),
     ],

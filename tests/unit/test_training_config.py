@@ -19,7 +19,7 @@ def test_a_crop_of_a_single_window_is_taken():
 
 def test_a_batch_that_does_not_split_over_the_workers_is_refused_with_its_neighbours():
     refuses(
-        "batch_size 18 does not split evenly over 4 workers x 1 accumulations; "
+        "batch_size: found 18, which does not split evenly over 4 workers x 1 accumulations; "
         "nearest batch_size: 16 or 20",
         batch_size=18,
         workers=4,
@@ -28,7 +28,7 @@ def test_a_batch_that_does_not_split_over_the_workers_is_refused_with_its_neighb
 
 def test_an_elastic_run_refuses_a_size_in_between_that_does_not_divide_its_batch():
     refuses(
-        "batch_size 4 does not split evenly over 3 workers",
+        "batch_size: found 4, which does not split evenly over 3 workers",
         batch_size=4,
         workers=4,
         min_workers=1,
@@ -37,7 +37,7 @@ def test_an_elastic_run_refuses_a_size_in_between_that_does_not_divide_its_batch
 
 
 def test_more_workers_at_least_than_at_most_are_refused():
-    refuses("min_workers is 3, above workers 2", workers=2, min_workers=3)
+    refuses("min_workers: found 3, above workers 2", workers=2, min_workers=3)
 
 
 def test_a_batch_smaller_than_its_parts_names_the_smallest_that_fits():
@@ -47,7 +47,7 @@ def test_a_batch_smaller_than_its_parts_names_the_smallest_that_fits():
 
 def test_a_bottom_above_the_top_of_the_learning_rate_is_refused():
     refuses(
-        "min_learning_rate is 0.01, above learning_rate 0.001",
+        "min_learning_rate: found 0.01, above learning_rate 0.001",
         min_learning_rate=0.01,
         learning_rate=0.001,
     )

@@ -458,7 +458,7 @@ def test_too_many_bad_steps_in_a_row_stop_the_run_with_its_last_good_state(tmp_p
 def test_a_batch_that_does_not_split_over_the_ranks_is_refused_before_anything_else(tmp_path):
     open_tiny_run(tmp_path / "run")
     trainer = make_trainer(tmp_path / "run", world=World(1, 3))
-    with pytest.raises(TrainingError, match=r"train\.batch_size: batch_size 4 does not split"):
+    with pytest.raises(TrainingError, match=r"train\.batch_size: found 4, which does not split"):
         trainer.run()
 
 

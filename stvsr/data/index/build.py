@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from stvsr.core.config import Config, Field, model_validator
+from stvsr.core.config import Config, Field, FieldError, model_validator
 from stvsr.core.errors import SourceError
 from stvsr.core.files import whole_folder
 from stvsr.core.workers import available_cores, map_parallel
@@ -67,14 +67,15 @@ class IndexConfig(Config):
     @model_validator(mode="after")
     def _in_order(self) -> "IndexConfig":
         if self.slow_below >= self.fast_from:
-            raise ValueError(
-                f"found slow_below {self.slow_below:g} and fast_from {self.fast_from:g}; "
-                "allowed: slow_below less than fast_from"
+            raise FieldError(
+                "slow_below",
+                f"found {self.slow_below:g}; allowed: less than fast_from {self.fast_from:g}",
             )
         if self.smallest_side > self.largest_side:
-            raise ValueError(
-                f"found smallest_side {self.smallest_side} and largest_side {self.largest_side}; "
-                "allowed: smallest_side no more than largest_side"
+            raise FieldError(
+                "smallest_side",
+                f"found {self.smallest_side}; allowed: no more than largest_side "
+                f"{self.largest_side}",
             )
         return self
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stvsr.core.clip import ClipBatch
-from stvsr.core.config import Config, Field, model_validator
+from stvsr.core.config import Config, Field, FieldError, model_validator
 from stvsr.core.errors import ParamsError
 from stvsr.core.world import World
 from stvsr.data.loading.augment import SampleSpec, augmentation
@@ -46,9 +46,10 @@ class LoaderConfig(Config):
     @model_validator(mode="after")
     def _dali_keeps_nothing(self) -> "LoaderConfig":
         if self.decoded_mib and self.kind == "dali":
-            raise ValueError(
-                f"decoded_mib is {self.decoded_mib}, and kind dali keeps no decoded clips; "
-                "choose kind torch, or leave decoded_mib out"
+            raise FieldError(
+                "decoded_mib",
+                f"found {self.decoded_mib}, and kind dali keeps no decoded clips; choose kind "
+                "torch, or leave decoded_mib out",
             )
         return self
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stvsr.core.clip import SCALE
-from stvsr.core.config import Config, Field, model_serializer, model_validator
+from stvsr.core.config import Config, Field, FieldError, model_serializer, model_validator
 from stvsr.core.image import UInt8Image
 from stvsr.core.resize import downsample_bicubic, downsample_bicubic_uint8
 
@@ -41,9 +41,10 @@ class DegradationConfig(Config):
     @model_validator(mode="after")
     def _sigma_has_a_blur(self) -> "DegradationConfig":
         if self.sigma is not None and self.name != "gaussian-bd":
-            raise ValueError(
-                f"sigma: found {self.sigma:g} with name {self.name!r}; allowed with it: null, "
-                "since only gaussian-bd blurs"
+            raise FieldError(
+                "sigma",
+                f"found {self.sigma:g} with name {self.name!r}; allowed with it: null, since only "
+                "gaussian-bd blurs",
             )
         return self
 

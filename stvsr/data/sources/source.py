@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Literal
 
-from stvsr.core.config import Config, Field, model_validator
+from stvsr.core.config import Config, Field, FieldError, model_validator
 from stvsr.core.errors import SourceError
 from stvsr.core.files import whole_folder
 from stvsr.data.clips.layout import SourceRecord
@@ -54,14 +54,16 @@ class SourceConfig(Config):
     @model_validator(mode="after")
     def _path_fits_kind(self) -> "SourceConfig":
         if self.kind == "sample" and self.path != SAMPLE_PATH:
-            raise ValueError(
-                f"path: found {self.path!r} with kind 'sample'; allowed with it: {SAMPLE_PATH!r}; "
-                "for your own clips set kind to 'videos', 'frames', 'vimeo90k' or 'rendered' too"
+            raise FieldError(
+                "path",
+                f"found {self.path!r} with kind 'sample'; allowed with it: {SAMPLE_PATH!r}; for "
+                "your own clips set kind to 'videos', 'frames', 'vimeo90k' or 'rendered' too",
             )
         if self.kind != "sample" and self.path == SAMPLE_PATH:
-            raise ValueError(
-                f"path: found {self.path!r}, the sample's, with kind {self.kind!r}; allowed: the "
-                "path of your videos, of your folders of frames or of the dataset's zip or folder"
+            raise FieldError(
+                "path",
+                f"found {self.path!r}, the sample's, with kind {self.kind!r}; allowed: the path "
+                "of your videos, of your folders of frames or of the dataset's zip or folder",
             )
         return self
 
@@ -69,15 +71,17 @@ class SourceConfig(Config):
     def _size_is_possible(self) -> "SourceConfig":
         sides_fit = all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in self.size)
         if not sides_fit or any(side % 4 for side in self.size):
-            raise ValueError(
-                f"size: found {list(self.size)}; allowed: [width, height], multiples of 4 from "
-                f"{SMALLEST_SIDE} to {LARGEST_SIDE}"
+            raise FieldError(
+                "size",
+                f"found {list(self.size)}; allowed: [width, height], multiples of 4 from "
+                f"{SMALLEST_SIDE} to {LARGEST_SIDE}",
             )
         too_large = self.size[0] > SAMPLE_SIZE[0] or self.size[1] > SAMPLE_SIZE[1]
         if self.kind == "sample" and too_large:
-            raise ValueError(
-                f"size: found {list(self.size)} with kind 'sample'; its photographs have detail "
-                f"for no more than {list(SAMPLE_SIZE)}"
+            raise FieldError(
+                "size",
+                f"found {list(self.size)} with kind 'sample'; its photographs have detail for no "
+                f"more than {list(SAMPLE_SIZE)}",
             )
         return self
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from stvsr.core.config import Field, model_validator
+from stvsr.core.config import Field, FieldError, model_validator
 from stvsr.models.base import BaseModelConfig
 from stvsr.models.presets import expand_preset
 
@@ -55,9 +55,10 @@ class RsttConfig(BaseModelConfig):
     def _fits(self) -> Self:
         most = self.heads * 2 ** (STAGES - 1)
         if self.channels % most:
-            raise ValueError(
-                f"channels = {self.channels} is not a multiple of {most}, the heads at 1/8 of the "
-                f"size with heads = {self.heads}; change one of them"
+            raise FieldError(
+                "channels",
+                f"found {self.channels}; allowed: a multiple of {most}, the heads at 1/8 of the "
+                f"size with heads = {self.heads}; change one of them",
             )
         # of an encoder's and a decoder's block: 4 and 8 C^2 in attention, 4 C^2 in each MLP
         weights = STAGES * self.blocks * 20 * self.channels**2

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from stvsr.core.config import Field, model_validator
+from stvsr.core.config import Field, FieldError, model_validator
 from stvsr.models.base import BaseModelConfig
 from stvsr.models.presets import expand_preset
 
@@ -80,9 +80,10 @@ class StdanConfig(BaseModelConfig):
     def _fits(self) -> Self:
         points = self.k * self.k
         if self.aggregation == "deformable" and self.T_top > points:
-            raise ValueError(
-                f"T_top = {self.T_top} with k = {self.k}: only k * k = {points} points are "
-                f"sampled; allowed is 1..{points}; lower T_top or raise k"
+            raise FieldError(
+                "T_top",
+                f"found {self.T_top} with k = {self.k}: only k * k = {points} points are "
+                f"sampled; allowed: 1..{points}; lower T_top or raise k",
             )
         for field, divisor in (
             ("channels", "deformable_groups"),
@@ -90,9 +91,10 @@ class StdanConfig(BaseModelConfig):
             ("embedding", "heads"),
         ):
             if getattr(self, field) % getattr(self, divisor):
-                raise ValueError(
-                    f"{field} = {getattr(self, field)} is not a multiple of "
-                    f"{divisor} = {getattr(self, divisor)}; change one of them"
+                raise FieldError(
+                    field,
+                    f"found {getattr(self, field)}; allowed: a multiple of "
+                    f"{divisor} = {getattr(self, divisor)}; change one of them",
                 )
         blocks = (self.extraction_groups + self.reconstruction_groups) * self.blocks_per_group
         sizes = ("embedding", "extraction_groups", "reconstruction_groups", "blocks_per_group")

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from stvsr.core.config import Field, model_validator
+from stvsr.core.config import Field, FieldError, model_validator
 from stvsr.models.base import BaseModelConfig
 from stvsr.models.presets import expand_preset
 
@@ -64,8 +64,9 @@ class StinetConfig(BaseModelConfig):
             (2, "2"),
         ):
             if self.channels % divisor:
-                raise ValueError(
-                    f"channels = {self.channels} is not a multiple of {named}; change one of them"
+                raise FieldError(
+                    "channels",
+                    f"found {self.channels}; allowed: a multiple of {named}; change one of them",
                 )
         weights = 64 * 6 * self.projections + 18 * self.shared_blocks
         sizes = ("channels", "projections", "shared_blocks")
