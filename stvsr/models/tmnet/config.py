@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from stvsr.core.config import Field, model_validator
+from stvsr.core.config import Field, FieldError, model_validator
 from stvsr.models.base import BaseModelConfig
 from stvsr.models.presets import expand_preset
 
@@ -53,9 +53,10 @@ class TmnetConfig(BaseModelConfig):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.channels % self.deformable_groups:
-            raise ValueError(
-                f"channels = {self.channels} is not a multiple of "
-                f"deformable_groups = {self.deformable_groups}; change one of them"
+            raise FieldError(
+                "channels",
+                f"found {self.channels}; allowed: a multiple of "
+                f"deformable_groups = {self.deformable_groups}; change one of them",
             )
         blocks = self.front_blocks + self.back_blocks
         sizes = ("channels", "front_blocks", "back_blocks")
