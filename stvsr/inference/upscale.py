@@ -92,6 +92,12 @@ def fit_to(how: Upscaling, model: StvsrModel) -> Upscaling:
             "expected 1 or 2; for other rates take a model that makes frames at any time "
             "(stinet, tmnet, bicubic_linear)"
         )
+    if not model.knows_other_times:
+        raise InputError(
+            f"time: found {how.time}; the weights of this {type(model).__name__} were trained for "
+            "the frame in the middle of two alone: expected 1 or 2; for other rates import a "
+            "published checkpoint"
+        )
     if model.longest_window is None or how.window <= model.longest_window:
         return how
     return replace(how, window=model.longest_window, window_overlap=1)

@@ -185,6 +185,11 @@ class AnyTimeModel(StvsrModel):
 
     longest_window: int | None = None
 
+    @property
+    def knows_other_times(self) -> bool:
+        """False where the weights were trained for the middle alone and are of no use elsewhere."""
+        return True
+
     def forward(self, lr_clip: Tensor, times: Sequence[float] = MIDDLE) -> Tensor:
         """Quadruple the size of a clip, and make frames at some times of each gap.
 

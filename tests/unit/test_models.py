@@ -52,12 +52,12 @@ TINY = {
 
 
 def network(config: ModelConfig, seed: int = 0) -> StvsrModel:
-    """A network in evaluation mode whose offsets are not zero."""
+    """A network in evaluation mode whose offsets and modulation by time are not zero."""
     torch.manual_seed(seed)
     model = build_model(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "conv_offset" in name:
+            if "conv_offset" in name or ".time." in name:
                 parameter.normal_(0, 0.1)
     return model
 

@@ -128,6 +128,11 @@ def test_tmnet_sees_two_frames_at_a_time_where_it_makes_several_between() -> Non
     torch.manual_seed(0)
     config = TmnetConfig(channels=8, deformable_groups=2, front_blocks=0, back_blocks=0)
     tmnet, frames = build_model(config).eval(), scene(0, 3)
+    with pytest.raises(InputError, match="this Tmnet were trained for the frame in the middle"):
+        list(upscale(frames, tmnet, Upscaling(time=3)))
+    for name, parameter in tmnet.named_parameters():
+        if ".time." in name:
+            torch.nn.init.normal_(parameter)
     output = torch.stack(list(upscale(frames, tmnet, Upscaling(time=3))))
     with torch.inference_mode():
         pair = tmnet(torch.stack(frames[1:])[None], (1 / 3, 2 / 3))[0].clamp(0, 1)

@@ -1,4 +1,8 @@
-"""TMNet, Zooming Slow-Mo with a modulation that makes frames at any time."""
+"""TMNet, Zooming Slow-Mo with a modulation that makes frames at any time.
+
+The recipe is the paper's first stage, which trains all but the modulation. The second, which trains
+that alone on clips with five frames in each gap, is not part of this package.
+"""
 
 from stvsr.models.base import ModelEntry
 from stvsr.models.presets import PUBLISHED_SCHEDULE

@@ -40,6 +40,11 @@ class Tmnet(AnyTimeModel):
         self.conv_last = (zero_conv3x3 if config.global_skip else conv3x3)(channels, 3)
         self.apply(start_uniform)
 
+    @property
+    def knows_other_times(self) -> bool:
+        """True if the modulation was trained, which frames in the middle do not do."""
+        return self.interpolation.alignment.is_modulated
+
     def super_resolve(self, lr_clip: Tensor, times: Sequence[float] = MIDDLE) -> Tensor:
         """Super-resolve a clip and the times between its frames.
 

@@ -29,7 +29,8 @@ class TMB(nn.Module):
     """A temporal modulation block: adds to offset features a term that the time weighs.
 
     The published network takes the time as tau in (-1, 1), 0 in the middle of the gap; the paper
-    takes t and 1 - t.
+    takes t and 1 - t. Here its last convolution starts at zero, so that a network that was
+    trained for the middle alone can be told from others.
     """
 
     def __init__(self, channels: int) -> None:
@@ -45,6 +46,13 @@ class TMB(nn.Module):
             conv = nn.Conv2d(inputs, channels, 1, bias=False)
             layers += [conv, nn.LeakyReLU(LRELU_SLOPE, inplace=True)]
         self.time = nn.Sequential(*layers)
+        nn.init.zeros_(conv.weight)
+
+    @property
+    def is_trained(self) -> bool:
+        """True if the time has any weight."""
+        *_, last = self.time.parameters()
+        return bool(last.any())
 
     def forward(self, features: Tensor, guide: Tensor, taus: Sequence[float], maps: int) -> Tensor:
         """Modulate the offset features of some maps.
@@ -129,6 +137,12 @@ class ModulatedAlignment(PcdAlignment):
     def ways(self) -> tuple[ModulatedBranch, ModulatedBranch]:
         """See `PcdAlignment`."""
         return self.branches[0], self.branches[1]  # type: ignore[return-value]  # as made above
+
+    @property
+    def is_modulated(self) -> bool:
+        """True if any of the temporal modulation blocks is trained."""
+        blocks = (block for block in self.modules() if isinstance(block, TMB))
+        return any(block.is_trained for block in blocks)
 
     def at_times(
         self, first: FeaturePyramid, second: FeaturePyramid, times: Sequence[float]
