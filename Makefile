@@ -57,7 +57,7 @@ layers: setup
 check: lint types layers test
 
 bench: setup
-	@for name in loading models_cpu models_gpu prepare recovery training; do \
+	@for name in export loading models_cpu models_gpu prepare recovery training; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: setup

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.supervised import SAVE_S, Order, run_order
 from stvsr.core.errors import ParamsError, ServiceError, StvsrError
+from stvsr.core.extras import missing
 from stvsr.core.yaml import Value, read_yaml
 
 _FAILED_STAGE = re.compile(r"ERROR: failed to reproduce '(?P<stage>[^']+)'(?:: (?P<why>.*))?")
@@ -36,7 +37,7 @@ def repro(
     """
     program = Path(sys.executable).with_name("dvc")
     if not program.exists():
-        raise StvsrError(f"{program}: no such program; pip install 'stvsr[flow]'")
+        raise missing("dvc", "flow")
     command = (str(program), "repro", *targets)
     code, lines = run_order(Order(command, dict(overrides), str(project.resolve()), save_s), log)
     if code != 0:

@@ -24,4 +24,7 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    from stvsr.core.extras import naming_extras
+
+    with naming_extras():
+        return getattr(importlib.import_module(_LAZY[name]), name)

@@ -14,13 +14,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from stvsr.core.config import Config, Field, ValidationError
+from stvsr.core.config import Config, ContentError, Field
 from stvsr.core.errors import CheckpointError
 from stvsr.core.files import whole_folder
 from stvsr.models import ModelConfig, StvsrModel, build_model
 
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "model.json"
+TRAINING_FILE = "training.json"
 
 START_FOLDER = "start"
 """Folder in a model folder: the model folder of the network that its run started from."""
@@ -78,6 +79,19 @@ class Card(Config):
     """SHA-256 of the weights' file; `save_artifact` fills it in."""
 
 
+class TrainingFacts(Config):
+    """Circumstances of a training, for people: the content of training.json beside a card."""
+
+    began: str = ""
+    """When the run began, in UTC; empty where that is not known."""
+    recipe: dict[str, str | int | float | bool | None]
+    """The fields of `train`."""
+    machine: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    """The machine that started it last, such as its cores."""
+    libraries: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    """Versions of the libraries there."""
+
+
 def save_artifact(folder: Path, model: nn.Module, card: Card) -> Card:
     """Write `model`'s weights and `card` to `folder`, whole or not at all.
 
@@ -126,12 +140,10 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / CARD_FILE
     try:
-        return Card.model_validate_json(_read(path, LARGEST_HEADER))
-    except ValidationError as refusal:
-        first = refusal.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        return Card.parse(_read(path, LARGEST_HEADER))
+    except ContentError as fault:
         raise CheckpointError(
-            f"{path}: {key}: {first['msg']}; it is damaged or from another version of stvsr: "
+            f"{path}: {fault}; it is damaged or from another version of stvsr: "
             "train or fetch the model again"
         ) from None
 

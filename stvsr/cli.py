@@ -12,6 +12,7 @@ import typer
 
 from stvsr.core.errors import RESUME, RESUME_WITHOUT_FRESH, LeaveAtOnceError, StvsrError
 from stvsr.core.escape import one_line
+from stvsr.core.extras import naming_extras
 from stvsr.core.files import only_writer
 from stvsr.core.home import ensure_home
 from stvsr.core.log import set_up_logging
@@ -125,7 +126,8 @@ def _run(name: str, run: Callable[[], None], options: dict[str, Any]) -> int:
     fresh = bool(options.get("fresh"))
     try:
         ensure_home()
-        run()
+        with naming_extras():
+            run()
     except LeaveAtOnceError as error:
         _refuse(name, error.message(fresh=fresh))
         sys.stderr.flush()
@@ -612,13 +614,38 @@ def upscale(
 
 
 def _load_upscaler(model: str) -> "tuple[StvsrModel, Card | None]":
-    """The network that `stvsr upscale --model` names; the baseline has no card."""
+    """The network that `stvsr upscale` and `stvsr export` name; the baseline has no card."""
     from stvsr.models import BicubicLinear
     from stvsr.open_model import open_model
 
     if model == "bicubic_linear":
         return BicubicLinear(), None
     return open_model(model)
+
+
+@verb("export")
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="models:/NAME@ALIAS, folder of a model, published checkpoint, stvsr/NAME, or "
+            "bicubic_linear."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="A .pt2 (torch-export) or .onnx.")],
+    format_: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="torch-export or onnx.")
+    ],
+    frames: Annotated[
+        int, typer.Option(help="Frames of a clip, where the file takes one number only.")
+    ] = 4,
+) -> None:
+    """Write a network as one file that runs without stvsr, and check that file."""
+    from stvsr.inference.export import ExportRequest
+    from stvsr.inference.export import export as write_export
+
+    request = ExportRequest(model=model, output=out, format=format_, frames=frames)
+    sys.stdout.write(write_export(request, _load_upscaler))
 
 
 @verb("table")
@@ -640,13 +667,16 @@ def table(
 def report(
     evaluation: EvaluationFolder = Path("evaluation"),
     model: ModelFolder = Path("model"),
+    registration: Annotated[
+        Path, typer.Option(help="Folder of the registration; the report has no version without.")
+    ] = Path("registration"),
     out: Out = Path("report"),
 ) -> None:
     """Write the report, one HTML page."""
-    from stvsr.evaluation.report import write_report
+    from stvsr.project_report import report_project
 
     with only_writer(out):
-        write_report(evaluation, model, out / "index.html")
+        report_project(evaluation, model, registration, out / "index.html")
 
 
 @verb("register")
@@ -867,7 +897,7 @@ def summary() -> None:
 
 @verb("doctor")
 def doctor(params: ParamsFile = PARAMS) -> None:
-    """List what this machine has, and what is missing for which job."""
+    """Try what jobs need, and list what is missing for which; the status is 1 where a part is."""
     from stvsr.doctor import print_diagnosis
 
     print_diagnosis(Path(), params)

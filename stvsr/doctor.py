@@ -4,14 +4,15 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from rich.table import Table
 
@@ -22,17 +23,42 @@ INSTALL = "pip install -c constraints.txt -e '.[all]'"
 FREE_BYTES_WANTED = 2 * 1024**3
 PROBE_SECONDS = 120
 CONNECT_SECONDS = 5
+NONE = "none"
+
+_ASK_PREFECT = f"""
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL
+url, version = PREFECT_API_URL.value() or "{NONE}", ""
+if url != "{NONE}":
+    try:
+        with get_client(sync_client=True) as client:
+            version = client.api_version()
+    except Exception:
+        pass
+print(url, version)
+"""
+"""Program that prints the address of Prefect's server, and its version where it answers."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One row of the table: what was looked at, whether it is fit, what was found, who needs it."""
+    """One row of the table: what was looked at, whether it is fit, what was found, who needs it.
+
+    Attributes:
+        subject: name of the part.
+        fit: whether jobs can use it.
+        found: what was found.
+        needed_for: the jobs.
+        remedy: what to do where it is not fit.
+        is_optional: whether all jobs work without it in some way.
+    """
 
     subject: str
     fit: bool
     found: str
     needed_for: str
     remedy: str = ""
+    is_optional: bool = False
 
 
 def diagnose(project: Path, params: Path | None = None) -> list[Finding]:
@@ -55,6 +81,7 @@ def diagnose(project: Path, params: Path | None = None) -> list[Finding]:
         _dvc,
         _prefect,
         _codecs,
+        _onnx,
         _memory,
         _folders,
         _disk,
@@ -63,13 +90,17 @@ def diagnose(project: Path, params: Path | None = None) -> list[Finding]:
 
 
 def print_diagnosis(project: Path, params: Path | None = None) -> None:
-    """Print the table of `diagnose`, and below it what to do about what is missing."""
+    """Print the table of `diagnose`, and below it what to do about what is missing.
+
+    Raises:
+        StvsrError: a part is missing or cannot be used that some jobs need.
+    """
     findings = diagnose(project, params)
     table = Table(title="stvsr doctor", title_justify="left")
     for heading in ("", "what", "found", "needed for"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
-        mark = "ok" if finding.fit else "--"
+        mark = "ok" if finding.fit else "--" if finding.is_optional else "NO"
         table.add_row(mark, finding.subject, finding.found, finding.needed_for)
     console = output(width=110)
     console.print(table)
@@ -77,6 +108,12 @@ def print_diagnosis(project: Path, params: Path | None = None) -> None:
         if not finding.fit and finding.remedy:
             for line in finding.remedy.splitlines():
                 console.print(f"{finding.subject}: {line}", soft_wrap=True)
+    unfit = [each.subject for each in findings if not (each.fit or each.is_optional)]
+    if unfit:
+        raise StvsrError(
+            f"{len(unfit)} of {len(findings)} parts cannot be used: {', '.join(unfit)}",
+            remedy="do what is said above, or leave it if no job of yours needs them",
+        )
 
 
 def _python(_: Path) -> Finding:
@@ -102,43 +139,55 @@ def _gpu(_: Path) -> Finding:
         found or "torch does not load, or computes nothing there",
         "the published preset; the small one trains without",
         "the small preset trains on a CPU; for a GPU install torch's CUDA build",
+        is_optional=True,
     )
 
 
 def _dali(_: Path) -> Finding:
-    return _package(
+    finding = _package(
         "DALI",
         "nvidia-dali-cuda130",
         "import nvidia.dali",
         "train with loader.kind=dali",
         f"set loader.kind to torch, or {INSTALL}",
     )
+    return replace(finding, is_optional=True)
 
 
 def _ray(_: Path) -> Finding:
     finding = _package("Ray", "ray", "import ray.train, ray.tune", "train, tune")
     address = os.environ.get("RAY_ADDRESS")
-    where, fault = f"cluster {address}" if address else "a local cluster at each run", ""
-    if address and (fault := _connection_fault(address)):
-        where += f" does not answer ({fault})"
-    return Finding(
-        finding.subject,
-        finding.fit and not fault,
-        f"{finding.found}, {where}",
-        finding.needed_for,
-        f"start the cluster at {address}, or unset RAY_ADDRESS" if fault else INSTALL,
+    if not address or not finding.fit:
+        return replace(finding, found=f"{finding.found}, a local cluster at each run")
+    fault = _cluster_fault(address)
+    where = f"does not answer ({fault})" if fault else "answers"
+    return replace(
+        finding,
+        fit=not fault,
+        found=f"{finding.found}, cluster {address} {where}",
+        remedy=f"start the cluster at {address}, or correct or unset RAY_ADDRESS",
     )
 
 
-def _connection_fault(address: str) -> str:
-    """The reason why nothing answers at HOST:PORT; empty where something does, or no port is."""
-    place = urlsplit(f"//{address.rpartition('://')[2]}")
+def _cluster_fault(address: str) -> str:
+    """Why no Ray cluster answers at an address, as RAY_ADDRESS may name one; or empty."""
+    from stvsr.launch.cluster import check_reachable
+
     try:
-        if place.hostname and place.port:
-            socket.create_connection((place.hostname, place.port), CONNECT_SECONDS).close()
-    except (OSError, ValueError) as error:
+        if address != "auto":
+            check_reachable(address)
+        if address.startswith(("http://", "https://")):
+            with urlopen(f"{address.rstrip('/')}/api/version", timeout=CONNECT_SECONDS) as answer:
+                return "" if b"ray_version" in answer.read(4096) else "that is no dashboard of Ray"
+    except HTTPError as error:  # such as the token that is missing
+        return "" if error.code in (401, 403) else f"that is no dashboard of Ray: {error}"
+    except (OSError, HTTPException, ValueError) as error:
         return str(error)
-    return ""
+    if "://" in address:  # Ray Client, which is asked where a job is submitted
+        return ""
+    named = [] if address == "auto" else ["--address", address]
+    ask = (sys.executable, "-m", "ray.scripts.scripts", "health-check", *named)
+    return "that is no head of a Ray cluster" if _said_by(*ask)[1] else ""
 
 
 def _parameters(params: Path) -> tuple[str | None, Finding]:
@@ -180,6 +229,7 @@ def _git(project: Path) -> Finding:
         "dvc repro; the commit in cards and versions",
         "commit the project (git init, git add, git commit); training, evaluation and "
         "registration work without, and name no commit",
+        is_optional=True,
     )
 
 
@@ -199,7 +249,23 @@ def _dvc(project: Path) -> Finding:
 
 
 def _prefect(_: Path) -> Finding:
-    return _package("Prefect", "prefect", None, "flows")
+    finding = _package("Prefect", "prefect", None, "flows")
+    if not finding.fit:
+        return finding
+    told = _run(_ASK_PREFECT) or f"{NONE} does not load"
+    url, version = f"{told} ".split(" ", 1)
+    version = version.strip()
+    if url == NONE:
+        found = version or "a server of its own at each run"
+        return replace(finding, fit=not version, found=f"{finding.found}, {found}")
+    is_same = version.partition(".")[0] == finding.found.partition(".")[0]
+    found = f"has version {version}" if version else "does not answer"
+    return replace(
+        finding,
+        fit=is_same,
+        found=f"{finding.found}, server {url} {'answers' if is_same else found}",
+        remedy="start it with `prefect server start`, or correct PREFECT_API_URL",
+    )
 
 
 def _codecs(_: Path) -> Finding:
@@ -216,6 +282,11 @@ def _codecs(_: Path) -> Finding:
         "source.kind=videos",
         INSTALL,
     )
+
+
+def _onnx(_: Path) -> Finding:
+    code = "import onnx, onnxruntime, onnxscript"
+    return _package("ONNX Runtime", "onnxruntime", code, "export --format onnx")
 
 
 def _memory(_: Path) -> Finding:

@@ -30,7 +30,8 @@ from stvsr.tracking.config import (
     TrackingConfig,
 )
 from stvsr.tracking.load import load_version_with_card
-from stvsr.tracking.registry import Registration, Standing, register
+from stvsr.tracking.registration import Compared, Registration
+from stvsr.tracking.registry import Standing, register
 from stvsr.tracking.store import open_client, refuse_missing_store, resolve_uri
 from stvsr.tracking.versions import RegisteredModel, VersionFacts
 
@@ -106,8 +107,12 @@ def register_network(
         facts = registered.version(version)
         hindrance = _hindrance(facts)
         decision = consider(registered, version, load_artifact(model), terms, hindrance)
-        is_champion = decision.after == version
-        return Standing(terms.register.alias if is_champion else CHALLENGER, decision.reason)
+        alias = terms.register.alias if decision.after == version else CHALLENGER
+        if not decision.sets:
+            return Standing(alias, decision.reason)
+        sets = (each.model_dump(include=set(Compared.model_fields)) for each in decision.sets)
+        compared = tuple(Compared(**numbers) for numbers in sets)
+        return Standing(alias, decision.reason, _named(decision.before), compared)
 
     return register(
         model, evaluation, terms.register, tracking, out, project=project, decide=decide

@@ -7,7 +7,7 @@ from rich.table import Table
 from stvsr.core.errors import StvsrError
 from stvsr.core.terminal import output
 from stvsr.evaluation.scores import Comparison, GroupScores, Quality, read_scores
-from stvsr.tracking.registry import read_registration
+from stvsr.tracking.registration import read_registration
 
 FRAME_KINDS = ("input", "interpolated", "all")
 

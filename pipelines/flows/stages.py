@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect import Flow
+from prefect import Flow, __version__
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
@@ -20,7 +20,7 @@ from pipelines.flows.watch import watched
 from pipelines.verb import run_verb
 from stvsr.core.config import Tree
 from stvsr.core.errors import StvsrError
-from stvsr.core.escape import markdown
+from stvsr.core.escape import markdown, one_line
 from stvsr.core.yaml import Value
 
 
@@ -86,23 +86,37 @@ def run_here(flow: Flow[..., State[Any]]) -> int:
     Returns:
         The exit status: 0 when all stages are up to date.
     """
-    try:
-        with get_client(sync_client=True) as client:
-            unreachable = client.api_healthcheck()
-    except RuntimeError as error:  # a temporary server that did not start in time
-        unreachable = error
-    if unreachable:
-        where = PREFECT_API_URL.value() or "an address of its own"
-        sys.stderr.write(
-            f"{flow.name}: the Prefect server at {where} does not answer; start it with "
-            "`prefect server start`, or correct PREFECT_API_URL\n"
-        )
+    if fault := _server_fault():
+        sys.stderr.write(f"{flow.name}: {fault}\n")
         return 1
     state = flow(return_state=True)
     if not state.is_completed():
         sys.stderr.write(f"{flow.name}: {state.message}\n")
         return 1
     return 0
+
+
+def _server_fault() -> str:
+    """Why the Prefect server cannot be used, and what to do; empty where it can."""
+    where = PREFECT_API_URL.value() or "an address of its own"
+    correct = "or correct PREFECT_API_URL"
+    try:
+        with get_client(sync_client=True) as client:
+            dead, found = client.api_healthcheck(), ""
+            found = "" if dead else client.api_version()
+    except Exception as error:  # of any of Prefect's parts, such as a server that did not start
+        dead = error
+    if dead:
+        return (
+            f"the Prefect server at {where} does not answer; start it with `prefect server start`, "
+            f"{correct}"
+        )
+    if found.partition(".")[0] != __version__.partition(".")[0]:
+        return one_line(
+            f"the Prefect server at {where} has version {found}, this project has {__version__}; "
+            f"start one with `prefect server start`, {correct}"
+        )
+    return ""
 
 
 def show_results(key: str, title: str, files: Sequence[Path]) -> None:

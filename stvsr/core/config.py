@@ -1,7 +1,8 @@
 """Config: what configurations and our own JSON files are made of. The only importer of pydantic."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -153,5 +154,20 @@ def first_fault(error: ValidationError) -> str:
     """The first thing that is wrong, with its place, in one line without control characters."""
     fault = error.errors()[0]
     place = ".".join(str(part)[:SHOWN] for part in fault["loc"])
-    text = f"{place}: {fault['msg']}" if place else fault["msg"]
+    text = f"{place}: {_in_our_words(fault)}" if place else _in_our_words(fault)
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _in_our_words(fault: Mapping[str, Any]) -> str:
+    """One of pydantic's errors, as our messages say it."""
+    match fault["type"]:
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return "is an unknown key"
+        case "json_invalid":
+            return f"no valid JSON: {fault['ctx']['error']}"
+        case "value_error":
+            return str(fault["msg"]).removeprefix("Value error, ")
+    message = str(fault["msg"])
+    return message.replace("Input should be", "expected", 1).replace("Input should", "should", 1)

@@ -91,5 +91,9 @@ class LeaveAtOnceError(TrainingError):
         super().__init__(text, remedy=remedy, resumable=resumable)
 
 
+class MissingExtraError(StvsrError):
+    """A package of an extra is not installed; the remedy installs it."""
+
+
 class ServiceError(StvsrError):
     """A server or a cluster (MLflow, Ray, Prefect) does not answer or refuses."""

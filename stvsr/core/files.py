@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
@@ -183,20 +183,55 @@ def only_writer(path: Path, *, holds: str = "") -> Iterator[None]:
     if holds:
         _refuse_to_replace_others(path, holds)
     lock = path.with_name(f".{path.name}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+") as file:
+    made = [parent for parent in path.parents if not parent.exists()]
+    with _locked(lock, path):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise BusyError(
-                f"{path}: process {file.read().strip() or 'unknown'} is already writing it",
-                remedy="wait until it ends, or stop it, and run this again",
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+            yield
+        except BaseException:
+            _remove_unused(lock, made)
+            raise
+
+
+@contextmanager
+def _locked(lock: Path, path: Path) -> Iterator[None]:
+    """Hold a lock's file, which the one that held it before may have removed meanwhile."""
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = lock.open("a+")
+        except FileNotFoundError:  # another command has just removed the folder
+            continue
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise BusyError(
+                    f"{path}: process {file.read().strip() or 'unknown'} is already writing it",
+                    remedy="wait until it ends, or stop it, and run this again",
+                ) from None
+            if os.fstat(file.fileno()).st_nlink == 0:
+                continue
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+            return
+
+
+def _remove_unused(lock: Path, made: list[Path]) -> None:
+    """Remove the folders that were made for a lock, if a refusal left nothing else in them.
+
+    Args:
+        lock: the lock's file, which is held.
+        made: the folders, the innermost first.
+    """
+    if not made or [*lock.parent.iterdir()] != [lock]:
+        return
+    lock.unlink()
+    with suppress(OSError):  # another command has put something there
+        for folder in made:
+            folder.rmdir()
 
 
 def _with_a_name(path: Path) -> Path:

@@ -6,11 +6,12 @@ import io
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
-from stvsr.artifact import CARD_FILE, read_card
+from stvsr.artifact import CARD_FILE, TRAINING_FILE, TrainingFacts, read_card
 from stvsr.core.errors import SourceError
 from stvsr.core.files import MIB, read_bytes, write_text_whole
 from stvsr.evaluation.chart import Series, line_chart
@@ -33,7 +34,63 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?")
 _AGAIN = "run the stage that writes it again"
 
 
-def write_report(evaluation: Path, model: Path, out: Path) -> None:
+@dataclass(frozen=True)
+class RivalScore:
+    """PSNR-Y in dB on one set, of the network and of what a registration compared it with.
+
+    Attributes:
+        set: name of the set.
+        clips: clips that were scored.
+        network: mean of the network; None where no frame could be scored.
+        rival: mean of its rival.
+        difference: mean over clips of network minus rival.
+        low: lower end of its interval; None for one clip.
+        high: upper end.
+    """
+
+    set: str
+    clips: int
+    network: float | None
+    rival: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The version as which the network was registered.
+
+    Attributes:
+        version: name and number.
+        uri: where it is loaded from.
+        page: its page on an MLflow server; "" where it is on none.
+        decision: whether it is champion, and why.
+        rival: what it was compared with, such as the champion before.
+        sets: the comparison on each set.
+    """
+
+    version: str
+    uri: str
+    page: str
+    decision: str
+    rival: str
+    sets: Sequence[RivalScore]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A line of the report's facts: a name, text, a digest, and where a link leads; or ""."""
+
+    name: str
+    text: str
+    digest: str = ""
+    link: str = ""
+
+
+def write_report(
+    evaluation: Path, model: Path, out: Path, registered: Registered | None = None
+) -> None:
     """Write the report of an evaluation.
 
     Args:
@@ -41,10 +98,11 @@ def write_report(evaluation: Path, model: Path, out: Path) -> None:
         model: the model folder; its history.csv gives the curves, and a curve
             whose column is missing or empty there is left out.
         out: the HTML file, whole or not at all.
+        registered: the version as which the network was registered; None: it is not known.
 
     Raises:
         SourceError: the evaluation is missing, damaged or of other weights than the model's, or
-            history.csv is damaged.
+            history.csv or training.json is damaged.
         CheckpointError: the model's card is damaged.
         OSError: the disk is full or the folder cannot be written.
     """
@@ -66,7 +124,12 @@ def write_report(evaluation: Path, model: Path, out: Path) -> None:
         charts=[
             (Markup(chart), caption) for chart, caption in _charts(history, positions) if chart
         ],
-        facts=_facts(scores),
+        registered=registered,
+        facts=[
+            *_registered_facts(registered),
+            *_facts(scores),
+            *_training_facts(model, history),
+        ],
     )
     write_text_whole(out, page)
 
@@ -160,22 +223,20 @@ def _charts(history: Curves, positions: Curves) -> Iterator[tuple[str, str]]:
         ),
         "Training loss, the mean over the steps since the point before.",
     )
-    yield (
-        line_chart(
-            "Validation PSNR-Y",
-            [
-                Series("input frames", "input", history.get("val/psnr_y_input", ())),
-                Series(
-                    "interpolated frames",
-                    "interpolated",
-                    history.get("val/psnr_y_interpolated", ()),
-                ),
-            ],
-            "training step",
-            "PSNR-Y in dB",
-        ),
-        "Validation during training, on a few of the test clips.",
-    )
+    for kind in ("input", "interpolated"):
+        baseline = history.get(f"val/bicubic_linear_psnr_y_{kind}", ())
+        yield (
+            line_chart(
+                f"Validation PSNR-Y, {kind} frames",
+                [
+                    Series("network", "network", history.get(f"val/psnr_y_{kind}", ())),
+                    Series("bicubic+linear", "bicubic-linear", baseline),
+                ],
+                "training step",
+                "PSNR-Y in dB",
+            ),
+            f"Validation during training on {kind} frames, of a few of the test clips.",
+        )
     yield (
         line_chart(
             "PSNR-Y by place in the clip",
@@ -201,14 +262,67 @@ def _charts(history: Curves, positions: Curves) -> Iterator[tuple[str, str]]:
     )
 
 
-def _facts(scores: Scores) -> list[tuple[str, str, str]]:
-    """Name, text and digest of each fact."""
+def _registered_facts(registered: Registered | None) -> Iterator[Fact]:
+    if registered:
+        yield Fact("Version", f"{registered.version}, {registered.uri}", link=registered.page)
+
+
+def _facts(scores: Scores) -> list[Fact]:
     model, start = scores.model, scores.start
     return [
-        ("Network", f"{model.name}, {model.parameters:,} parameters", ""),
-        *([("Start", f"{start.name}, step {start.step:,}", start.weights_sha256)] if start else []),
-        ("Training", f"step {model.step:,}, seed {model.seed}", ""),
-        ("Trained on", model.degradation, model.data_hash),
-        ("Scored on", scores.degradation, scores.data_hash),
-        ("Code", "" if model.git_commit else "commit not known", model.git_commit),
+        Fact("Network", f"{model.name}, {model.parameters:,} parameters", model.weights_sha256),
+        *(
+            [Fact("Start", f"{start.name}, step {start.step:,}", start.weights_sha256)]
+            if start
+            else []
+        ),
+        Fact("Training", f"step {model.step:,}, seed {model.seed}"),
+        Fact("Trained on", model.degradation, model.data_hash),
+        Fact("Scored on", scores.degradation, scores.data_hash),
+        Fact("Code", "" if model.git_commit else "commit not known", model.git_commit),
     ]
+
+
+def _training_facts(model: Path, history: Curves) -> Iterator[Fact]:
+    """Run, date, duration, speed, machine and recipe, as far as the model folder has them."""
+    if (model / CARD_FILE).exists() and (run := read_card(model).run):
+        yield Fact("Run", run)
+    facts = _read_training(model / TRAINING_FILE)
+    if facts and facts.began:
+        yield Fact("Begun", facts.began)
+    if seconds := _seconds_of_steps(history):
+        yield Fact("Duration", f"{_duration(seconds)} of steps, without validation and saving")
+    if speeds := sorted(value for _, value in history.get("clips_per_second", ())):
+        yield Fact("Throughput", f"{speeds[len(speeds) // 2]:.3g} clips per second, the median")
+    if facts:
+        machine = {**facts.machine, **facts.libraries}
+        yield Fact("Machine", _listed(machine) or "not known")
+        yield Fact("Recipe", _listed(facts.recipe))
+
+
+def _read_training(path: Path) -> TrainingFacts | None:
+    try:
+        return TrainingFacts.read(path, SourceError, "train again, or remove it")
+    except FileNotFoundError:
+        return None
+
+
+def _seconds_of_steps(history: Curves) -> float:
+    """Seconds that all steps took: each point is the mean over the steps since the one before."""
+    before, seconds = 0.0, 0.0
+    for step, mean in history.get("step_seconds", ()):
+        seconds += (step - before) * mean
+        before = step
+    return seconds
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = round(seconds / 60), round(seconds / 3600, 1)
+    if minutes < 1:
+        return f"{seconds:.0f} seconds"
+    return f"{minutes} minutes" if minutes < 120 else f"{hours:g} hours"
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    """Names and values in one line; null, which stands for no value, is left out."""
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)

@@ -34,6 +34,7 @@ from stvsr.core.files import (
 )
 from stvsr.core.fingerprint import code_fingerprint
 from stvsr.core.progress import progress
+from stvsr.inference.lineage import lineage
 from stvsr.inference.memory import tile_for
 from stvsr.inference.sources import Source, open_source
 from stvsr.inference.upscale import Upscaling, fit_to, upscale
@@ -184,18 +185,6 @@ def upscale_video(request: VideoRequest, load: Loader) -> str:
             return _render(job, form, folder)
     with only_writer(root_of(folder) / "output"):
         return _render(job, form, folder)
-
-
-def lineage(card: Card | None, model: str) -> str:
-    """A model and where it comes from, in words."""
-    if card is None:
-        return f"model {model}"
-    parts = [f"model {card.model.name} {card.model.preset}"]
-    parts += [f"run {card.run}"] if card.run else []
-    parts += [f"step {card.step} of {card.steps_total}"] if card.steps_total else ["imported"]
-    parts += [f"data {card.data_hash[:12]}"] if card.data_hash else []
-    parts += [f"code {card.git_commit[:12]}"] if card.git_commit else []
-    return ", ".join([*parts, f"weights {card.weights_sha256[:12]}"])
 
 
 # --- where it goes

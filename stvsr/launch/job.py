@@ -21,7 +21,8 @@ START_FILE = "start.safetensors"
 """File in a run's folder with the weights that it starts from."""
 
 NOT_DECIDING = (
-    *("stvsr.core.color", "stvsr.core.errors", "stvsr.core.files", "stvsr.core.fingerprint"),
+    *("stvsr.core.color", "stvsr.core.errors", "stvsr.core.extras", "stvsr.core.files"),
+    "stvsr.core.fingerprint",
     *("stvsr.core.log", "stvsr.core.progress", "stvsr.core.workers"),  # words, files, processes
     *("stvsr.data.clips.frames", "stvsr.data.clips.layout", "stvsr.data.clips.zip_directory"),
     *("stvsr.data.index", "stvsr.data.sources", "stvsr.data.shards.degrade"),  # before the shards

@@ -6,11 +6,13 @@ import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
+from stvsr.artifact import TRAINING_FILE, TrainingFacts
 from stvsr.core.config import Config, Count, Field
 from stvsr.core.errors import BusyError, CheckpointError, TrainingError
 from stvsr.core.files import MIB, only_writer, read_bytes, write_text_whole
@@ -43,6 +45,8 @@ class TrackedRun(Config):
     """Origin of the run."""
     parent: str | None = None
     """MLflow id of the search that this run is a trial of."""
+    began: str = ""
+    """When the run began, in UTC; empty where that is not known."""
     circumstances: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
     """Parameters that do not decide the weights, machine and library versions, by dotted name."""
 
@@ -86,9 +90,36 @@ def tracked(job: TrainJob) -> TrackedRun:
 
 
 def remember(job: TrainJob) -> None:
-    """Write a job's record into its run's folder, for `sync_runs`."""
-    text = tracked(job).model_dump_json(indent=1) + "\n"
-    write_text_whole(Path(job.run, RECORD_FILE), text)
+    """Write a job's record into its run's folder, for `sync_runs`; its beginning stays."""
+    folder = Path(job.run)
+    try:
+        began = _read_record(folder).began
+    except (FileNotFoundError, CheckpointError):
+        began = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    record = tracked(job).model_copy(update={"began": began})
+    write_text_whole(folder / RECORD_FILE, record.model_dump_json(indent=1) + "\n")
+
+
+def training_facts(run: RunFolder) -> TrainingFacts | None:
+    """Circumstances of a run, for its model folder; None where its record is missing or damaged."""
+    try:
+        record = _read_record(run.path)
+    except (FileNotFoundError, CheckpointError) as error:
+        logger.warning("%s; the model folder gets no %s", error, TRAINING_FILE)
+        return None
+    known = {**record.circumstances, **run.parameters}
+    return TrainingFacts(
+        began=record.began,
+        recipe=_section(known, "train"),
+        machine=_section(known, "machine"),
+        libraries=_section(known, "library"),
+    )
+
+
+def _section(flat: Mapping[str, Scalar], name: str) -> dict[str, Scalar]:
+    """{"train.steps": 3}, "train" -> {"steps": 3}."""
+    begin = f"{name}."
+    return {key.removeprefix(begin): flat[key] for key in flat if key.startswith(begin)}
 
 
 def open_tracker(uri: str, run: RunFolder, record: TrackedRun) -> MlflowTracker:

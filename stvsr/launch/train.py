@@ -15,6 +15,7 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from stvsr.artifact import (
     START_FOLDER,
+    TRAINING_FILE,
     Card,
     load_artifact,
     load_weights,
@@ -40,7 +41,7 @@ from stvsr.launch.job import TrainJob, deciding_parameters, new_job, present_cod
 from stvsr.launch.probe import refuse_unshared_storage
 from stvsr.launch.start import Start, find_start
 from stvsr.launch.torch_store import torch_config
-from stvsr.launch.track import WEIGHTS_FILE, remember
+from stvsr.launch.track import WEIGHTS_FILE, remember, training_facts
 from stvsr.launch.worker import train_worker
 from stvsr.models import build_model
 from stvsr.params import Params
@@ -423,6 +424,8 @@ def _publish(run: RunFolder, checkpoint: Checkpoint, start: Start | None, out: P
         card = save_artifact(partial, model, card)
         records = read_history_until(run.history, card.step, checkpoint.records)
         write_csv(records, partial / "history.csv")
+        if facts := training_facts(run):
+            (partial / TRAINING_FILE).write_text(facts.model_dump_json(indent=1) + "\n", "utf-8")
         if start:
             start.publish(partial / START_FOLDER)
     return card

@@ -14,6 +14,7 @@ from torch import nn
 from stvsr.artifact import read_tensors
 from stvsr.core.clip import ClipBatch
 from stvsr.core.errors import StvsrError, TrainingError
+from stvsr.core.extras import naming_extras
 from stvsr.core.log import set_up_logging
 from stvsr.core.world import World
 from stvsr.data.loading.loader import eval_clips, train_batches
@@ -54,7 +55,8 @@ def train_worker(config: Mapping[str, str]) -> None:
         logger.info("%d of %d workers train", world.size, job.params.train.workers)
     try:
         _refuse_other_code(job)
-        build_trainer(job, world, ray.train.torch.get_device()).run()
+        with naming_extras():
+            build_trainer(job, world, ray.train.torch.get_device()).run()
     except StvsrError as error:
         talk.refuse(error)
         if world.size > 1:

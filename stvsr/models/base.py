@@ -123,7 +123,8 @@ class StvsrModel(nn.Module, ABC):
             (B, 2 * T_in - 1, 3, 4H, 4W), not clamped.
 
         Raises:
-            InputError: other channels, one frame, integers, or (in evaluation, or on a CPU) NaN.
+            InputError: no tensor, other channels, one frame, integers, or (in evaluation, or on a
+                CPU) NaN.
         """
         return self._at_any_size(lr_clip, self.super_resolve)
 
@@ -137,7 +138,14 @@ class StvsrModel(nn.Module, ABC):
         padded = pad_to_multiple(lr_clip.to(self._dtype(lr_clip)), self.size_multiple)
         return super_resolve(padded)[..., : self.scale * height, : self.scale * width]
 
-    def _check(self, lr_clip: Tensor) -> None:
+    def _check(self, lr_clip: object) -> None:
+        if not isinstance(lr_clip, Tensor):
+            shape = getattr(lr_clip, "shape", None)
+            found = f"{type(lr_clip).__name__}{f' of shape {tuple(shape)}' if shape else ''}"
+            raise InputError(
+                f"lr_clip: found a {found}; expected a torch tensor (clips, frames, 3, height, "
+                "width), floating point in [0, 1]; convert it (for numpy: torch.from_numpy)"
+            )
         found = f"a {lr_clip.dtype} tensor of shape {tuple(lr_clip.shape)}"
         expected = "expected (clips, frames, 3, height, width)"
         if lr_clip.ndim != 5:

@@ -54,6 +54,7 @@ def load_version_with_card(
         ServiceError: the store is missing, does not answer or refuses.
         CheckpointError: the version's files are damaged or no model folder of this package.
     """
+    parse_uri(uri)
     store = resolve_uri(tracking_uri, project)
     refuse_missing_store(store)
     client = open_client(store)

@@ -27,13 +27,19 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from stvsr.artifact import CARD_FILE, WEIGHTS_FILE, Card, load_artifact
-from stvsr.core.config import Config, Numbers, Tree
+from stvsr.core.config import Numbers, Tree
 from stvsr.core.errors import ServiceError, SourceError
 from stvsr.core.files import whole_folder
 from stvsr.tracking.config import CHALLENGER, RegisterConfig, TrackingConfig
 from stvsr.tracking.load import is_there, parse_uri
 from stvsr.tracking.mlflow_tracker import WEIGHTS_TAG, log_data, origin_tags
 from stvsr.tracking.model_card import Metrics, describe, lineage_tags
+from stvsr.tracking.registration import (
+    REGISTRATION_FILE,
+    Compared,
+    Registration,
+    load_addresses,
+)
 from stvsr.tracking.store import (
     hide_password,
     is_default_uri,
@@ -45,8 +51,6 @@ from stvsr.tracking.store import (
 from stvsr.tracking.versions import FACTS_PREFIX, RegisteredModel
 
 logger = logging.getLogger(__name__)
-
-REGISTRATION_FILE = "version.json"
 
 EVALUATION_TAG = "evaluation"
 """Tag of a version with the digest of the evaluation that its scores are from; with a dash and a
@@ -62,35 +66,21 @@ _SERVING_PACKAGES = ("numpy", "pydantic", "safetensors", "torch")
 """Requirements of the copy of stvsr in a version."""
 
 
-class Registration(Config):
-    """A registered version: the content of version.json."""
-
-    name: str
-    """Name of the registered model."""
-    version: str
-    """Number of the version, as MLflow gives it."""
-    alias: str
-    """Alias that pointed to it when it was registered: that of the champion, or challenger."""
-    uri: str
-    """Where to load it from, such as models:/stdan@champion."""
-    load_line: str
-    """The line of Python that loads it."""
-    tracking_uri: str | None
-    """The MLflow store without passwords; null is the one in the project's folder."""
-    run_id: str
-    """MLflow run that holds its files."""
-    weights_sha256: str
-    """SHA-256 of its weights."""
-    decision: str = ""
-    """Why it is champion, or is not, in one line; empty where that was not decided."""
-
-
 @dataclass(frozen=True)
 class Standing:
-    """Standing of a version once it was decided about: its alias, and the reason in one line."""
+    """Standing of a version once it was decided about.
+
+    Attributes:
+        alias: its alias.
+        reason: of the decision, in one line.
+        rival: what it was compared with; "" where it was not.
+        sets: the comparison on each set.
+    """
 
     alias: str
     reason: str
+    rival: str = ""
+    sets: tuple[Compared, ...] = ()
 
 
 Decide = Callable[[RegisteredModel, str], Standing]
@@ -146,19 +136,6 @@ def register(
         text = registration.model_dump_json(indent=2) + "\n"
         (partial / REGISTRATION_FILE).write_text(text, encoding="utf-8")
     return registration
-
-
-def read_registration(folder: Path) -> Registration:
-    """Read what `register` wrote.
-
-    Raises:
-        SourceError: version.json is missing or damaged.
-    """
-    path = folder / REGISTRATION_FILE
-    try:
-        return Registration.read(path, SourceError, "run `stvsr register` again")
-    except FileNotFoundError:
-        raise SourceError(f"{path}: no such file; run `stvsr register` first") from None
 
 
 def record_scores(
@@ -428,18 +405,17 @@ def _read_metrics(evaluation: Path) -> Metrics:
 def _registration(
     name: str, version: ModelVersion, standing: Standing, card: Card, tracking_uri: str | None
 ) -> Registration:
-    uri = f"models:/{name}@{standing.alias}"
-    place = f', "{tracking_uri}"' if tracking_uri else ""
     return Registration(
         name=name,
         version=str(version.version),
         alias=standing.alias,
-        uri=uri,
-        load_line=f'import stvsr; model = stvsr.load("{uri}"{place})',
+        **load_addresses(name, standing.alias, tracking_uri),
         tracking_uri=tracking_uri,
         run_id=str(version.run_id),
         weights_sha256=card.weights_sha256,
         decision=standing.reason,
+        rival=standing.rival,
+        sets=standing.sets,
     )
 
 

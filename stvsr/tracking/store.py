@@ -78,7 +78,10 @@ def normal_uri(uri: str, project: Path = Path()) -> str:
     """
     if uri.startswith(_SQLITE):
         return f"{_SQLITE}{(project / uri.removeprefix(_SQLITE)).resolve()}"
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # brackets without an address in them; `open_client` refuses it
+        return uri
     if parts.scheme == "file":
         return (project / unquote(parts.path)).resolve().as_uri()
     if parts.scheme not in _PORTS:
@@ -118,6 +121,8 @@ def open_client(uri: str) -> MlflowClient:
         ParamsError: MLflow has no store of that kind.
         ServiceError: the sqlite file cannot be opened.
     """
+    if re.match("https?:", uri) and not _has_host(uri):
+        raise _no_store(uri)
     with retrying(uri):
         if uri.startswith(_SQLITE):
             prepare_database(database_of(uri))
@@ -126,11 +131,22 @@ def open_client(uri: str) -> MlflowClient:
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
         except (MlflowException, ImportError) as error:
             reason = f" ({_first_line(error)})" if isinstance(error, ImportError) else ""
-            raise ParamsError(
-                f"tracking.uri or MLFLOW_TRACKING_URI: found {hide_password(uri)!r}, which is no "
-                f"MLflow store{reason}; allowed: sqlite:///FILE, http://HOST:PORT or https://HOST, "
-                "or none"
-            ) from None
+            raise _no_store(uri, reason) from None
+
+
+def _has_host(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
+
+
+def _no_store(uri: str, reason: str = "") -> ParamsError:
+    return ParamsError(
+        f"tracking.uri or MLFLOW_TRACKING_URI: found {hide_password(uri)!r}, which is no MLflow "
+        f"store{reason}; allowed: sqlite:///FILE, http://HOST:PORT or https://HOST, or none"
+    )
 
 
 def try_store(uri: str) -> str:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -10,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow import MlflowClient
 
 import stvsr as stvsr_package
-from stvsr.artifact import load_artifact
+from stvsr.artifact import TrainingFacts, load_artifact
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import read_history
 from stvsr.training.run import card_of, read_run
@@ -75,7 +77,12 @@ def test_a_run_leaves_a_model_that_loads_with_its_lineage(undisturbed: Path) -> 
     assert not model.training
     header, *rows = (undisturbed / "model/history.csv").read_text().splitlines()
     assert {"step", "loss", "learning_rate"} <= set(header.split(","))
+    assert {"val/bicubic_linear_psnr_y_input", "val/psnr_y_input"} <= set(header.split(","))
     assert len(rows) == 8
+    facts = TrainingFacts.parse((undisturbed / "model/training.json").read_bytes())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", facts.began)
+    assert (facts.recipe["steps"], facts.machine["gpus"]) == (8, torch.cuda.device_count())
+    assert {"python", "torch"} <= facts.libraries.keys()
 
 
 def test_a_run_is_one_mlflow_run_with_every_step_once(undisturbed: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing_half_written(project: Path) ->
     assert run.returncode == 1
     assert len(refusals) == 1
     assert "Traceback" not in run.stderr
-    assert [path.name for path in (project / "data").iterdir()] == [".source.lock"]
+    assert not (project / "data").exists()
 
 
 def test_an_unknown_verb_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,3 +115,47 @@ def test_a_parameter_that_is_not_there_is_refused_with_the_nearest(
 ) -> None:
     assert main(["params", "--explain", "train.step"]) == 1
     assert "train.step: no such key; nearest: train.steps" in only_line(capsys)
+
+
+MISSING: dict[str, dict[tuple[str, ...], str]] = {
+    "av": {
+        ("upscale", "in.mp4", "out.mp4"): "data",
+        ("score", "--set", "in.mp4", "bicubic"): "data",
+        ("source", "--params", "videos.yaml"): "data",
+    },
+    "ray": {("train",): "train"},
+    "mlflow": {("registry", "list"): "track"},
+}
+"""The extra that each command needs of a package, by package."""
+
+
+@pytest.mark.parametrize("package", MISSING)
+def test_a_package_that_is_not_installed_is_one_line_with_its_extra(
+    project: Path, package: str
+) -> None:
+    (project / "in.mp4").touch()
+    (project / "videos").mkdir()
+    (project / "videos.yaml").write_text("source: {kind: videos, path: videos}")
+    commands = [list(command) for command in MISSING[package]]
+    program = (
+        f"import sys; sys.modules[{package!r}] = None; from stvsr.cli import main; "
+        f"print([main(command) for command in {commands}])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=project, capture_output=True, text=True
+    )
+    assert run.stdout == f"{[1] * len(commands)}\n"
+    assert run.stderr.splitlines() == [
+        f"stvsr {command[0]}: {package}: not installed, and the extra `{extra}` has it; "
+        f"pip install 'stvsr[{extra}]'"
+        for command, extra in MISSING[package].items()
+    ]
+    assert not (project / "data").exists()
+
+
+def test_a_refused_score_leaves_no_folder(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", "--set", "nowhere", "stvsr/small"]) == 1
+    assert "nowhere" in only_line(capsys)
+    assert not (project / "scores").exists()

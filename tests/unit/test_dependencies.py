@@ -11,20 +11,26 @@ from pathlib import Path
 
 import pytest
 
+from stvsr.core.extras import EXTRAS as ROOMS
+
 REPOSITORY = Path(__file__).parents[2]
 OURS = {"stvsr", "pipelines", "tests", "benchmarks"}
 
 EXTRAS = {
     "stvsr/data": ("data",),
     "stvsr/video": ("data",),
+    "stvsr/inference": ("export",),
     "stvsr/launch": ("train",),
     "stvsr/tracking": ("track",),
     "pipelines": ("flow",),
     "pipelines/weights": ("data", "flow"),
-    "tests": ("data", "train", "track", "flow", "dev"),
-    "benchmarks": ("data", "train", "track", "flow", "dev"),
+    "tests": ("data", "train", "track", "flow", "export", "dev"),
+    "benchmarks": ("data", "train", "track", "flow", "export", "dev"),
 }
 """Extras that a room may import from besides the base; a room that is not listed has the base."""
+
+NOT_SHIPPED = ("pipelines/weights", "tests", "benchmarks")
+"""Rooms for whoever has this repository, with all extras."""
 
 COMES_WITH_TORCH = {"triton"}
 """Imported only where `stvsr.ops` finds it: torch's builds for NVIDIA GPUs require it."""
@@ -75,6 +81,11 @@ def modules_of(room: str) -> list[Path]:
 def distributions() -> Mapping[str, list[str]]:
     """Installed distributions by the names they are imported by; reading them takes a second."""
     return packages_distributions()
+
+
+def test_the_extra_that_an_error_names_is_the_one_of_the_room() -> None:
+    shipped = {room: extras for room, extras in EXTRAS.items() if room not in NOT_SHIPPED}
+    assert {room: (extra,) for room, extra in ROOMS.items()} == shipped
 
 
 @pytest.mark.parametrize("room", ["stvsr", *EXTRAS])

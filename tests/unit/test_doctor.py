@@ -1,13 +1,18 @@
 """`stvsr doctor` looks at what jobs need, and a broken part is a finding, not an error."""
 
 import sqlite3
-from collections.abc import Callable
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from stvsr.doctor import Finding, diagnose, print_diagnosis
+from stvsr.core.errors import StvsrError
+from stvsr.doctor import Finding, _prefect, diagnose, print_diagnosis
 from stvsr.tracking.database import prepare_database
 from stvsr.tracking.store import open_client, open_experiment, resolve_uri
 
@@ -15,7 +20,8 @@ from stvsr.tracking.store import open_client, open_experiment, resolve_uri
 def test_the_table_names_every_part_and_what_it_is_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_diagnosis(tmp_path)
+    with pytest.raises(StvsrError, match=r"parts cannot be used: Parameters, DVC; do what"):
+        print_diagnosis(tmp_path)
     shown = capsys.readouterr().out
     parts = (
         "Python",
@@ -129,3 +135,58 @@ def test_parameters_that_are_refused_are_a_finding(tmp_path: Path) -> None:
     (params,) = (f for f in diagnose(tmp_path) if f.subject == "Parameters")
     assert not params.fit
     assert "did you mean train.steps?" in params.remedy
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """The address of a server whose every answer is the version 2.14.1."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(b'"2.14.1"')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as serving:
+        threading.Thread(target=serving.serve_forever).start()
+        yield f"http://127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+
+
+def test_a_prefect_server_of_another_version_or_none_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    for address, fault in {
+        "htp://nowhere": "does not answer",
+        f"{server}/api": "has version 2.14.1",
+    }.items():
+        monkeypatch.setenv("PREFECT_API_URL", address)
+        finding = _prefect(tmp_path)
+        assert not finding.fit
+        assert finding.found.endswith(f"server {address} {fault}")
+        assert "correct PREFECT_API_URL" in finding.remedy
+    flow = [sys.executable, "-m", "pipelines.flows.prepare_data"]
+    run = subprocess.run(flow, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.startswith(f"prepare-data: the Prefect server at {server}/api has version")
+    assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("_only_the_store_is_looked_at")
+def test_an_address_at_which_something_else_answers_is_no_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    for address, fault in {
+        server: "that is no dashboard of Ray",
+        "ray://127.0.0.1": "that names no HOST:PORT",
+        "htp://nowhere": "that names no HOST:PORT",
+    }.items():
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        finding = found("Ray", tmp_path)
+        assert not finding.fit
+        assert f"cluster {address} does not answer ({fault})" in finding.found

@@ -22,7 +22,7 @@ ENTRIES = {
     "shard": ("stvsr.data.shards.write",),  # a cluster runs the same function
     "train": ("stvsr.launch.train", "stvsr.launch.worker"),
     "evaluate": ("stvsr.evaluation.evaluate",),
-    "report": ("stvsr.evaluation.report",),
+    "report": ("stvsr.project_report",),
     "register": ("stvsr.promotion",),
 }
 """The modules of the functions that each stage's command calls."""

@@ -1,10 +1,12 @@
 """Files and folders appear whole or not at all, and a lock dies with its process."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -133,6 +135,43 @@ with only_writer(Path(sys.argv[1])):
     finally:
         holder.kill()
         holder.communicate()
+
+
+def test_a_refusal_leaves_no_folder_that_was_made_for_its_lock(tmp_path: Path) -> None:
+    """What others put beside the lock meanwhile stays, and so does the lock then."""
+    target = tmp_path / "new" / "folder" / "out"
+
+    def refuse(beside: str = "") -> None:
+        with only_writer(target):
+            if beside:
+                (target.parent / beside).touch()
+            raise StvsrError("refused")
+
+    with pytest.raises(StvsrError, match="refused"):
+        refuse()
+    assert [*tmp_path.iterdir()] == []
+    with pytest.raises(StvsrError, match="refused"):
+        refuse(beside="other")
+    assert sorted(path.name for path in target.parent.iterdir()) == [".out.lock", "other"]
+
+
+def test_a_lock_that_was_removed_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, lock = tmp_path / "new" / "out", tmp_path / "new" / ".out.lock"
+    flock = fcntl.flock
+
+    def flock_after_a_refusal(file: IO[str], operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        lock.unlink()
+        lock.parent.rmdir()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_a_refusal)
+    with only_writer(target):
+        assert lock.read_text() == str(os.getpid())
+        with pytest.raises(StvsrError, match="already writing it"), only_writer(target):
+            pass
 
 
 def test_only_what_is_known_for_ones_own_is_replaced(tmp_path: Path, monkeypatch) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -408,6 +409,20 @@ def test_a_clip_that_is_none_is_refused(model: str, lr_clip: Tensor, message: st
     net = BicubicLinear() if model == "bicubic_linear" else network(TINY[model])
     with pytest.raises(InputError, match=message):
         net(lr_clip)
+
+
+@pytest.mark.parametrize(
+    ("clip", "found"),
+    [
+        (np.zeros((1, 2, 3, 8, 8), np.float32), r"ndarray of shape \(1, 2, 3, 8, 8\)"),
+        ([1.0], "list"),
+        (None, "NoneType"),
+    ],
+    ids=["numpy", "list", "nothing"],
+)
+def test_what_is_no_tensor_is_refused(clip: Any, found: str) -> None:
+    with pytest.raises(InputError, match=rf"lr_clip: found a {found}; expected a torch tensor"):
+        network(TINY_STDAN)(clip)
 
 
 def test_a_model_without_a_recipe_is_refused_by_name():

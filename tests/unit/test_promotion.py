@@ -19,7 +19,8 @@ from stvsr.evaluation.evaluate import evaluate
 from stvsr.models.stdan.model import Stdan
 from stvsr.promotion import Decision, decisions, open_registered
 from stvsr.tracking.config import NO_PROMOTION, RegisterConfig, TrackingConfig
-from stvsr.tracking.registry import read_registration, register
+from stvsr.tracking.registration import read_registration
+from stvsr.tracking.registry import register
 from stvsr.tracking.versions import RegisteredModel
 from tests.support.models import fit_last_layer, write_share
 from tests.support.projects import new_mlflow_store

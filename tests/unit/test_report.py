@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from stvsr.artifact import TrainingFacts
 from stvsr.core.errors import SourceError
 from stvsr.evaluation.chart import Series, line_chart, nice_ticks, tick_labels
 from stvsr.evaluation.report import read_curves, write_report
@@ -20,6 +21,8 @@ from stvsr.evaluation.scores import (
     Scores,
     Strip,
 )
+from stvsr.project_report import report_project
+from stvsr.tracking.registration import Compared, Registration, load_addresses
 from tests.support.files import SPECIAL_FILES, replace_by_special
 from tests.support.models import write_tiny_artifact
 
@@ -121,7 +124,7 @@ def test_a_start_stands_beside_network_and_baseline(line: Path) -> None:
     page = report_of(line, start=scores.model, groups=groups)
     assert '<th colspan="2">Start</th>' in page
     assert "<td>30.75</td><td>0.9050</td>" in page
-    assert '<td class="gain up">+0.50</td></tr>' in page
+    assert '<td class="gain up">+1.25</td><td class="gain up">+0.50</td>' in page
     assert "Start</th>" not in report_of(line)
     with pytest.raises(ValueError, match="a start that is not scored"):
         some_scores(start=scores.model)
@@ -168,6 +171,101 @@ def test_what_a_run_is_called_cannot_break_the_page(line: Path) -> None:
     assert "<title>stvsr report: &lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert r"\u202e{{ 7 * 7 }}" in page
     assert r"\x1b&#39;" in page
+
+
+def test_gains_are_the_first_columns_of_the_table(line: Path) -> None:
+    """A narrow screen shows them without scrolling."""
+    page = report_of(line)
+    row = page[page.index('<tr class="input">') :].partition("</tr>")[0]
+    assert re.findall(r'<t[hd](?: class="(\w+))?', row)[:4] == ["", "", "gain", "gain"]
+    assert page.index(">Gain</th>") < page.index(">Network</th>")
+
+
+def test_each_kind_of_frame_has_a_curve_beside_the_baseline(line: Path) -> None:
+    names = [
+        f"val/{method}psnr_y_{kind}"
+        for method in ("", "bicubic_linear_")
+        for kind in ("input", "interpolated")
+    ]
+    text = f"step,{','.join(names)}\n10,30,28,29,27\n20,31,29,29,27\n"
+    (line / "model" / "history.csv").write_text(text)
+    page = report_of(line)
+    for kind in ("input", "interpolated"):
+        chart = page[page.index(f'aria-label="Validation PSNR-Y, {kind} frames"') :]
+        chart = chart.partition("</svg>")[0]
+        assert chart.count("<polyline") == 2
+        assert "bicubic+linear" in chart
+
+
+def test_date_run_machine_duration_throughput_and_recipe_are_facts(line: Path) -> None:
+    card = write_tiny_artifact(line / "model")
+    (line / "model" / "history.csv").write_text(
+        "step,clips_per_second,step_seconds\n10,2.0,30\n20,3.0,6\n30,4.0,\n"
+    )
+    facts = TrainingFacts(
+        began="2026-11-26 15:40 UTC",
+        recipe={"steps": 400, "min_workers": None, "learning_rate": 0.0004},
+        machine={"cores": 2, "gpus": 0},
+        libraries={"torch": "2.13.0"},
+    )
+    (line / "model" / "training.json").write_text(facts.model_dump_json())
+    model = some_scores().model.model_copy(update={"weights_sha256": card.weights_sha256})
+    page = report_of(line, model=model)
+    for fact in (
+        "<dt>Begun</dt><dd>2026-11-26 15:40 UTC</dd>",
+        "<dt>Duration</dt><dd>6 minutes of steps, without validation and saving</dd>",
+        "<dt>Throughput</dt><dd>3 clips per second, the median</dd>",
+        "<dt>Machine</dt><dd>cores 2, gpus 0, torch 2.13.0</dd>",
+        "<dt>Recipe</dt><dd>steps 400, learning_rate 0.0004</dd>",
+    ):
+        assert fact in page
+    (line / "model" / "training.json").write_text("{}")
+    with pytest.raises(SourceError, match=r"training\.json: damaged \(recipe: is missing\)"):
+        report_of(line, model=model)
+
+
+def registration(**changes: object) -> Registration:
+    values: dict[str, object] = {
+        "name": "stdan",
+        "version": "4",
+        "alias": "champion",
+        "tracking_uri": "http://tracking:5000",
+        "run_id": "a",
+        "weights_sha256": "",
+        "decision": "better than version 3",
+        "rival": "version 3",
+        "sets": (
+            Compared(
+                set="vid4", clips=4, network=26.5, rival=26.0, difference=0.5, low=0.25, high=0.75
+            ),
+        ),
+        **changes,
+    }
+    addresses = load_addresses("stdan", str(values["alias"]), values["tracking_uri"])  # type: ignore[arg-type]
+    return Registration.model_validate({**values, **addresses})
+
+
+def test_the_version_and_the_champion_before_are_on_the_page(line: Path) -> None:
+    report_of(line)
+    out = line / "page.html"
+
+    def page_with(**changes: object) -> str:
+        folder = line / "registration"
+        folder.mkdir(exist_ok=True)
+        (folder / "version.json").write_text(registration(**changes).model_dump_json())
+        report_project(line / "evaluation", line / "model", folder, out)
+        return out.read_text()
+
+    page = page_with()
+    assert "<p>stdan version 4 is champion: better than version 3.</p>" in page
+    assert "<th>version 3</th>" in page
+    assert '<tr><th>vid4</th><td class="gain up">+0.50</td>\n<td>+0.25 to +0.75</td>' in page
+    assert 'href="http://tracking:5000/#/models/stdan/versions/4"' in page
+    assert "href" not in page_with(tracking_uri=None)
+    assert "href" not in page_with(tracking_uri="javascript:alert(1)")
+    assert "Champion" not in page_with(weights_sha256="ab" * 32)
+    report_project(line / "evaluation", line / "model", line / "nowhere", out)
+    assert "Champion" not in out.read_text()
 
 
 def test_another_degradation_is_said_on_the_page(line: Path) -> None:
@@ -268,7 +366,7 @@ def test_scores_without_all_clips_are_refused(line: Path) -> None:
     scores = json.loads(path.read_text())
     faults: dict[str, dict[str, object]] = {
         "all clips are missing": {},
-        "groups.odd.clips: Field": {"odd": {}},
+        "groups.odd.clips: is missing": {"odd": {}},
     }
     for reason, groups in faults.items():
         path.write_text(json.dumps(scores | {"groups": groups}))

@@ -22,11 +22,8 @@ from stvsr.evaluation.set_scores import read_set_scores
 from stvsr.tracking.config import RegisterConfig, TrackingConfig
 from stvsr.tracking.load import load_version
 from stvsr.tracking.mlflow_tracker import MlflowTracker, tag_weights
-from stvsr.tracking.registry import (
-    Registration,
-    read_registration,
-    register,
-)
+from stvsr.tracking.registration import Registration, read_registration
+from stvsr.tracking.registry import register
 from stvsr.tracking.store import open_client, open_experiment, resolve_uri
 from tests.support.models import write_tiny_artifact, write_tiny_evaluation
 from tests.support.projects import new_mlflow_store
@@ -385,6 +382,25 @@ def test_a_registration_that_is_missing_or_damaged_is_refused(tmp_path: Path) ->
     (tmp_path / "version.json").write_text("{}")
     with pytest.raises(SourceError, match=r"version\.json: damaged \("):
         read_registration(tmp_path)
+    registration = Registration(
+        name="stdan",
+        version="1",
+        alias="champion",
+        uri="models:/stdan@champion",
+        load_line='import stvsr; model = stvsr.load("models:/stdan@champion")',
+        tracking_uri=None,
+        run_id="a",
+        weights_sha256="b",
+    )
+    for fault, changes in {
+        "load_line: found control characters": {"load_line": "\x1b[2J"},
+        "load_line is not of this name": {"load_line": "import os"},
+        "uri is not of this name": {"alias": "other"},
+    }.items():
+        text = registration.model_copy(update=changes).model_dump_json()
+        (tmp_path / "version.json").write_text(text)
+        with pytest.raises(SourceError, match=rf"version\.json: damaged \({fault}"):
+            read_registration(tmp_path)
 
 
 def flip_a_bit(folder: Path) -> None:
@@ -453,6 +469,11 @@ def test_an_address_of_another_kind_is_refused_with_what_is_taken(
     store = r"found 'htp://nowhere', which is no MLflow store; allowed: sqlite:///FILE, http://HOST"
     with pytest.raises(ParamsError, match=store):
         stvsr.load("models:/stdan@champion", "htp://nowhere")
+    for address in ("http://", "http://[", "https://:80"):
+        with pytest.raises(ParamsError, match=r"found 'https?:.*', which is no MLflow store"):
+            stvsr.load("models:/stdan@champion", address)
+    with pytest.raises(ParamsError, match=r"found 'models:/stdan'; allowed: models:/NAME@"):
+        stvsr.load("models:/stdan")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "htp://nowhere")
     (tmp_path / "params.yaml").write_text("{}")
     for command in (

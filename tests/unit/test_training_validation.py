@@ -33,8 +33,12 @@ def test_input_and_interpolated_frames_are_scored_apart():
     assert scores["psnr_y_interpolated"] == pytest.approx(per_level - 20 * math.log10(9))
     assert scores["psnr_y"] == pytest.approx(per_level - 20 * math.log10(9) / 3)
     assert scores.keys() == {
-        f"{name}{part}" for name in ("psnr_y", "ssim_y") for part in ("", "_input", "_interpolated")
+        f"{name}{part}"
+        for name in ("psnr_y", "ssim_y", "bicubic_linear_psnr_y")
+        for part in ("", "_input", "_interpolated")
     }
+    black = 20 * math.log10(255 / (101 * 219 / 255))
+    assert scores["bicubic_linear_psnr_y_input"] == pytest.approx(black)
 
 
 def test_a_score_that_is_infinite_on_every_frame_is_left_out():

@@ -139,12 +139,12 @@ OTHER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a negative size": (
         lambda f: edit_record(f, size=-1),
-        "shards.1.size: Input should be greater",
+        "shards.1.size: expected greater",
     ),
     "another size": (lambda f: edit_record(f, size=7), "000001.tar: says size 7, its index "),
     "other code": (lambda f: edit_lineage(f, code="layout-1+0"), "made from other code or clips"),
-    "another scale": (lambda f: edit_lineage(f, scale=2), "scale: Input should be 4"),
-    "another key": (lambda f: edit_lineage(f, odd=None), "odd: Extra inputs are not permitted"),
+    "another scale": (lambda f: edit_lineage(f, scale=2), "scale: expected 4"),
+    "another key": (lambda f: edit_lineage(f, odd=None), "odd: is an unknown key"),
     "a lost shard": (
         lambda f: edit_lineage(
             f, shards=json.loads((f / "lineage.json").read_text())["shards"][1:]
