@@ -31,6 +31,7 @@ from stvsr.models import (
     StdanConfig,
     StinetConfig,
     StvsrModel,
+    TmnetConfig,
     ZoomingSlowMoConfig,
     build_model,
 )
@@ -52,6 +53,7 @@ NETWORKS = {
     "zooming_slowmo published": ZoomingSlowMoConfig(),
     "stinet published": StinetConfig(),
     "rstt published": RsttConfig(),
+    "tmnet published": TmnetConfig(),
 }
 
 

@@ -556,7 +556,9 @@ def upscale(
         ),
     ] = "stvsr/small",
     space: Annotated[int, typer.Option(help="Scale in height and width: 4, 2 or 1.")] = 4,
-    time: Annotated[int, typer.Option(help="Scale of the frame rate: 2 or 1.")] = 2,
+    time: Annotated[
+        int, typer.Option(help="Scale of the frame rate: 2, 1, or more if the model can.")
+    ] = 2,
     start: Annotated[
         str | None, typer.Option(metavar="TIME", help="Begin here: seconds or H:MM:SS.")
     ] = None,

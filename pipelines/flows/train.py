@@ -21,7 +21,7 @@ from stvsr.core.config import Field
 
 @flow(name="train")
 def train(
-    model: Literal["stdan", "zooming_slowmo", "stinet", "rstt"] | None = None,
+    model: Literal["stdan", "zooming_slowmo", "stinet", "rstt", "tmnet"] | None = None,
     preset: Annotated[str, Field(min_length=1)] | None = None,
     steps: Steps | None = None,
     batch_size: BatchSize | None = None,

@@ -37,11 +37,12 @@ PUBLISHED: dict[str, dict[str, PublishedScore]] = {
 }
 """Figures by method, then by set."""
 
-OUR_MODELS: dict[str, Literal["STDAN", "Zooming Slow-Mo", "STINet", "RSTT-L"]] = {
+OUR_MODELS: dict[str, Literal["STDAN", "Zooming Slow-Mo", "STINet", "RSTT-L", "TMNet"]] = {
     "stdan-published": "STDAN",
     "zooming_slowmo-published": "Zooming Slow-Mo",
     "stinet-published": "STINet",
     "rstt-published": "RSTT-L",
     "rstt-L": "RSTT-L",
+    "tmnet-published": "TMNet",
 }
 """Networks of this package that are a paper's, by the name in their facts."""

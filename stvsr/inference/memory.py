@@ -57,7 +57,7 @@ def needed(model: StvsrModel, how: Upscaling, size: tuple[int, int], tile: int) 
     """
     width, height = size
     frame = PER_PIXEL * width * height
-    made = 2 * how.window - 1
+    made = how.made
     held = frame * 3 * how.window + frame * how.space**2 * (made + ENCODER_FRAMES)
     pixels = min(tile, width) * min(tile, height)
     return PROCESS + held + pixels * _per_tile_pixel(model, how)
@@ -66,9 +66,9 @@ def needed(model: StvsrModel, how: Upscaling, size: tuple[int, int], tile: int) 
 def _per_tile_pixel(model: StvsrModel, how: Upscaling) -> int:
     weights = [parameter.shape[0] for parameter in model.parameters() if parameter.ndim == 4]
     channels = sorted(weights)[len(weights) // 2] if weights else 3
-    made = 2 * how.window - 1
-    activations = int(PER_ACTIVATION * channels * model.memory_factor) * how.window // WINDOW
-    return activations + PER_OUTPUT * SCALE**2 * made
+    per_frame = int(PER_ACTIVATION * channels * model.memory_factor)
+    activations = per_frame * how.made // (2 * WINDOW - 1)
+    return activations + PER_OUTPUT * SCALE**2 * how.made
 
 
 def tile_for(memory: int, model: StvsrModel, how: Upscaling, size: tuple[int, int]) -> int:

@@ -61,7 +61,7 @@ def upscale_in_tiles(
     """Apply a network tile by tile, and reduce its output where less than its scale is wanted.
 
     Args:
-        network: from (1, T_in, 3, h, w) to (1, 2 * T_in - 1, 3, 4h, 4w).
+        network: from (1, T_in, 3, h, w) to (1, T_out, 3, 4h, 4w).
         lr_clip: (T_in, 3, H, W), RGB in [0, 1], on the network's device.
         tile: side of a tile, input pixels.
         overlap: input pixels that two tiles share.

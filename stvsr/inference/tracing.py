@@ -119,7 +119,7 @@ def all_at_once(operators: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
             (swin, "KEPT_NUMBERS", UNLIMITED),
             (stdfa, "KEPT_NUMBERS", UNLIMITED),
             (stdfa, "CHUNK_PIXELS", _Everything()),
-            (pcd, "_double", double),
+            (pcd, "double", double),
             (Tensor, "chunk", chunk),
             (Operator, "__call__", lambda self, *inputs: operators[self.name](*inputs)),
         ):

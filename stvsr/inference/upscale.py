@@ -1,7 +1,8 @@
 """Upscaling: a stream of frames through a network, with times and scenes kept apart."""
 
+import functools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, repeat
 from operator import itemgetter
 
@@ -12,9 +13,13 @@ from stvsr.core.errors import InputError, StvsrError
 from stvsr.inference.scenes import Shown, numbered_scenes, without_repeats
 from stvsr.inference.tiling import upscale_in_tiles
 from stvsr.inference.windows import Window, windows
-from stvsr.models import StvsrModel
+from stvsr.models import AnyTimeModel, StvsrModel
 
-ALLOWED = {"space": (4, 2, 1), "time": (2, 1)}
+SPACES = (4, 2, 1)
+"""Scales in height and width."""
+
+FASTEST = 16
+"""Scale of the rate at most."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,8 @@ class Upscaling:
 
     Attributes:
         space: scale in height and width; 1 leaves the input frames as they are.
-        time: scale of the rate; 1 makes no frames between.
+        time: scale of the rate; 1 makes no frames between, and more than 2 takes a network that
+            makes frames at any time.
         window: frames that the network takes at once.
         window_overlap: frames that two windows share.
         tile: side of what the network takes at once, input pixels; memory follows from it.
@@ -38,10 +44,11 @@ class Upscaling:
     tile_overlap: int = 32
 
     def __post_init__(self) -> None:
-        for name, allowed in ALLOWED.items():
-            if getattr(self, name) not in allowed:
-                found, expected = getattr(self, name), ", ".join(map(str, allowed))
-                raise InputError(f"{name}: found {found}; expected one of {expected}")
+        if self.space not in SPACES:
+            expected = ", ".join(map(str, SPACES))
+            raise InputError(f"space: found {self.space}; expected one of {expected}")
+        if not 1 <= self.time <= FASTEST:
+            raise InputError(f"time: found {self.time}; expected 1 to {FASTEST}")
         if self.space == self.time == 1:
             raise InputError("space and time: found 1 and 1, which changes nothing; raise one")
         if not 0 < self.window_overlap < self.window:
@@ -55,15 +62,55 @@ class Upscaling:
                 "twice what two tiles share"
             )
 
+    @property
+    def per_gap(self) -> int:
+        """Output frames of the network from one frame of a window to the next."""
+        return max(2, self.time)
+
+    @property
+    def made(self) -> int:
+        """Output frames of a window."""
+        return self.per_gap * (self.window - 1) + 1
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Times of the frames that a network makes in each gap, 0 < t < 1."""
+        return tuple(at / self.per_gap for at in range(1, self.per_gap))
+
+
+def fit_to(how: Upscaling, model: StvsrModel) -> Upscaling:
+    """The windows that a network takes for the rate that is wanted.
+
+    Raises:
+        InputError: it cannot make that rate.
+    """
+    if how.time <= 2:
+        return how
+    if not isinstance(model, AnyTimeModel):
+        raise InputError(
+            f"time: found {how.time}; {type(model).__name__} makes the frame in the middle of two: "
+            "expected 1 or 2; for other rates take a model that makes frames at any time "
+            "(stinet, tmnet, bicubic_linear)"
+        )
+    if not model.knows_other_times:
+        raise InputError(
+            f"time: found {how.time}; the weights of this {type(model).__name__} were trained for "
+            "the frame in the middle of two alone: expected 1 or 2; for other rates import a "
+            "published checkpoint"
+        )
+    if model.longest_window is None or how.window <= model.longest_window:
+        return how
+    return replace(how, window=model.longest_window, window_overlap=1)
+
 
 def upscale(
     frames: Iterable[Tensor], model: StvsrModel, how: Upscaling | None = None, *, skip: int = 0
 ) -> Iterator[Tensor]:
-    """Upscale a stream of frames; the frames between stand in the middle of the input's.
+    """Upscale a stream of frames; the frames between are evenly spaced between the input's.
 
-    Windows of frames overlap and never cross a scene cut; the frame between two scenes repeats the
-    one before it. A frame that repeats the one before it gives the same output again, and so does
-    the frame between them. Frames are read as they are needed, so a stream may be of any length.
+    Windows of frames overlap and never cross a scene cut; the frames between two scenes repeat the
+    one before them. A frame that repeats the one before it gives the same output again, and so do
+    the frames between them. Frames are read as they are needed, so a stream may be of any length.
 
     Args:
         frames: (3, H, W), RGB in [0, 1], floating point, on any device; H and W may be odd, and
@@ -74,21 +121,21 @@ def upscale(
             as empty tensors.
 
     Yields:
-        For each input frame (3, space * H, space * W), float32 in [0, 1], on its device; with
-        time 2, one more between each two.
+        For each input frame (3, space * H, space * W), float32 in [0, 1], on its device, and
+        `time - 1` more between each two.
 
     Raises:
-        InputError: a frame is not such a tensor.
+        InputError: a frame is not such a tensor, or the network cannot make that rate.
         StvsrError: the device has too little memory for a tile.
     """
-    how = how or Upscaling()
     network = model.eval()
+    how = fit_to(how or Upscaling(), network)
     made = 0
     pending: Tensor | None = None  # the frame between two scenes, if there is a next one
     for _, scene in groupby(numbered_scenes(map(_checked, frames)), key=itemgetter(0)):
-        if pending is not None and how.time > 1:
-            yield pending
-            made += 1
+        if pending is not None:
+            yield from repeat(pending, how.time - 1)
+            made += how.time - 1
         for frame in _upscale_scene(map(itemgetter(1), scene), network, how, skip - made):
             pending = frame
             yield frame
@@ -101,8 +148,8 @@ def _upscale_scene(
     """The output frames of one scene."""
     place = 0
     shown = without_repeats(frames, exactly=how.space == 1)  # which leaves frames as they are
-    for window in windows(shown, how.window, how.window_overlap):
-        counts = _counts(window, how.time)
+    for window in windows(shown, how.window, how.window_overlap, how.per_gap):
+        counts = _counts(window, how)
         if place + sum(counts) < skip:
             output = [window.frames[0].frame.new_empty(0)] * len(counts)
         else:
@@ -112,10 +159,11 @@ def _upscale_scene(
             yield from repeat(output.pop(0), counts.pop(0))
 
 
-def _counts(window: Window[Shown], time: int) -> list[int]:
+def _counts(window: Window[Shown], how: Upscaling) -> list[int]:
     """How often each output frame that a window keeps is shown."""
+    time, step = how.time, how.per_gap
     return [
-        int(time > 1) if at % 2 else time * (window.frames[at // 2].times - 1) + 1
+        int(time > 1) if at % step else time * (window.frames[at // step].times - 1) + 1
         for at in range(window.start, window.stop)
     ]
 
@@ -128,7 +176,7 @@ def _run(network: StvsrModel, window: Window[Shown], how: Upscaling) -> list[Ten
     device = next(network.parameters(), lr_frames[0]).device
     try:
         sr_frames = upscale_in_tiles(
-            network,
+            functools.partial(network, times=how.times) if how.time > 2 else network,
             torch.stack(lr_frames).float().to(device),
             tile=how.tile,
             overlap=how.tile_overlap,
@@ -143,8 +191,8 @@ def _run(network: StvsrModel, window: Window[Shown], how: Upscaling) -> list[Ten
         ) from None
     output = [frame.to(lr_frames[0].device) for frame in sr_frames]
     if how.space == 1:
-        for at in range(window.start + window.start % 2, window.stop, 2):
-            output[at - window.start] = lr_frames[at // 2].float().clamp(0, 1)
+        for at in range(window.start + -window.start % how.per_gap, window.stop, how.per_gap):
+            output[at - window.start] = lr_frames[at // how.per_gap].float().clamp(0, 1)
     return output
 
 

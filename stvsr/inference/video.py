@@ -37,7 +37,7 @@ from stvsr.core.progress import progress
 from stvsr.inference.lineage import lineage
 from stvsr.inference.memory import tile_for
 from stvsr.inference.sources import Source, open_source
-from stvsr.inference.upscale import Upscaling, upscale
+from stvsr.inference.upscale import Upscaling, fit_to, upscale
 from stvsr.inference.work import Work, root_of
 from stvsr.models import StvsrModel
 from stvsr.video.coding import Plane
@@ -158,6 +158,7 @@ def upscale_video(request: VideoRequest, load: Loader) -> str:
     _refuse_output(request, suffix)
     device = pick_device(request.device, "--device")
     network, card = load(request.model)
+    how = fit_to(how, network)
     source = open_source(
         request.input,
         start=request.start,

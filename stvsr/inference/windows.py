@@ -13,7 +13,7 @@ class Window(Generic[Item]):
 
     Attributes:
         frames: what the network takes, T_in of them.
-        start: place, among the window's 2 * T_in - 1 output frames, of the first one that is kept.
+        start: place, among the window's output frames, of the first one that is kept.
         stop: place after the last one that is kept.
     """
 
@@ -22,7 +22,9 @@ class Window(Generic[Item]):
     stop: int
 
 
-def windows(frames: Iterable[Item], length: int, overlap: int) -> Iterator[Window[Item]]:
+def windows(
+    frames: Iterable[Item], length: int, overlap: int, time: int = 2
+) -> Iterator[Window[Item]]:
     """Group the frames of one scene; the output that is kept covers the scene once, in order.
 
     Two windows share `overlap` frames, the last two of a scene as many as it takes; what is kept
@@ -33,6 +35,7 @@ def windows(frames: Iterable[Item], length: int, overlap: int) -> Iterator[Windo
         frames: of one scene, in order.
         length: frames of a window, at least 2.
         overlap: frames that two windows share, 1..length - 1.
+        time: output frames from one frame of a window to the next.
     """
     step = length - overlap
     held: list[Item] = []
@@ -40,13 +43,15 @@ def windows(frames: Iterable[Item], length: int, overlap: int) -> Iterator[Windo
     for frame in frames:
         held.append(frame)
         if len(held) == length + step:
-            yield Window(tuple(held[:length]), start, length - 1 + step)
+            stop = time * (length - 1 + step) // 2
+            yield Window(tuple(held[:length]), start, stop)
             del held[:step]
-            start = length - 1 - step
+            start = stop - time * step
     shift = len(held) - length
     if shift > 0:
-        yield Window(tuple(held[:length]), start, length - 1 + shift)
+        stop = time * (length - 1 + shift) // 2
+        yield Window(tuple(held[:length]), start, stop)
         del held[:shift]
-        start = length - 1 - shift
+        start = stop - time * shift
     if held:
-        yield Window(tuple(held), start, 2 * len(held) - 1)
+        yield Window(tuple(held), start, time * (len(held) - 1) + 1)

@@ -3,15 +3,22 @@
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from stvsr.core.config import Discriminator, Tag
-from stvsr.models import rstt, stdan, stinet, zooming_slowmo
-from stvsr.models.base import BaseModelConfig, ModelEntry, StvsrModel
+from stvsr.models import rstt, stdan, stinet, tmnet, zooming_slowmo
+from stvsr.models.base import AnyTimeModel, BaseModelConfig, ModelEntry, StvsrModel
 from stvsr.models.bicubic_linear import BicubicLinear, upscale_bicubic_linear
 from stvsr.models.rstt import RsttConfig
 from stvsr.models.stdan import StdanConfig
 from stvsr.models.stinet import StinetConfig
+from stvsr.models.tmnet import TmnetConfig
 from stvsr.models.zooming_slowmo import ZoomingSlowMoConfig
 
-MODELS: tuple[ModelEntry, ...] = (stdan.ENTRY, zooming_slowmo.ENTRY, stinet.ENTRY, rstt.ENTRY)
+MODELS: tuple[ModelEntry, ...] = (
+    stdan.ENTRY,
+    zooming_slowmo.ENTRY,
+    stinet.ENTRY,
+    rstt.ENTRY,
+    tmnet.ENTRY,
+)
 """Every model: the one place in which a new one is registered."""
 
 MODEL_NAMES: tuple[str, ...] = tuple(entry.name for entry in MODELS)
@@ -43,6 +50,7 @@ else:
 __all__ = [
     "MODELS",
     "MODEL_NAMES",
+    "AnyTimeModel",
     "BicubicLinear",
     "ModelConfig",
     "ModelEntry",
@@ -50,6 +58,7 @@ __all__ = [
     "StdanConfig",
     "StinetConfig",
     "StvsrModel",
+    "TmnetConfig",
     "ZoomingSlowMoConfig",
     "build_model",
     "entry_of",

@@ -1,7 +1,9 @@
 """StvsrModel: what every model takes and gives, checked and padded in one place."""
 
+import functools
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +15,9 @@ from stvsr.core.clip import SCALE
 from stvsr.core.config import Config, FieldError
 from stvsr.core.errors import InputError
 from stvsr.models.layers.naming import Rule
+
+MIDDLE = (0.5,)
+"""The one time of each gap for twice the rate."""
 
 LARGEST_STACK = 500_000_000
 """Weights at most of all repeated blocks of a network: 2 GB, sixty times the published networks."""
@@ -121,14 +126,17 @@ class StvsrModel(nn.Module, ABC):
             InputError: no tensor, other channels, one frame, integers, or (in evaluation, or on a
                 CPU) NaN.
         """
-        self._check(lr_clip)
-        height, width = lr_clip.shape[-2:]
-        padded = pad_to_multiple(lr_clip.to(self._dtype(lr_clip)), self.size_multiple)
-        return self.super_resolve(padded)[..., : self.scale * height, : self.scale * width]
+        return self._at_any_size(lr_clip, self.super_resolve)
 
     @abstractmethod
     def super_resolve(self, lr_clip: Tensor) -> Tensor:
         """`forward` for a checked clip whose height and width are multiples of `size_multiple`."""
+
+    def _at_any_size(self, lr_clip: Tensor, super_resolve: Callable[[Tensor], Tensor]) -> Tensor:
+        self._check(lr_clip)
+        height, width = lr_clip.shape[-2:]
+        padded = pad_to_multiple(lr_clip.to(self._dtype(lr_clip)), self.size_multiple)
+        return super_resolve(padded)[..., : self.scale * height, : self.scale * width]
 
     def _check(self, lr_clip: object) -> None:
         if not isinstance(lr_clip, Tensor):
@@ -173,6 +181,44 @@ class StvsrModel(nn.Module, ABC):
         """The weights' type, or the clip's own for a model without weights."""
         first = next(self.parameters(), None)
         return lr_clip.dtype if first is None else first.dtype
+
+
+class AnyTimeModel(StvsrModel):
+    """A network that makes frames at any times between two, of which the middle is one.
+
+    Attributes:
+        longest_window: frames at most that it takes at once for other times than the middle; None:
+            any number.
+    """
+
+    longest_window: int | None = None
+
+    @property
+    def knows_other_times(self) -> bool:
+        """False where the weights were trained for the middle alone and are of no use elsewhere."""
+        return True
+
+    def forward(self, lr_clip: Tensor, times: Sequence[float] = MIDDLE) -> Tensor:
+        """Quadruple the size of a clip, and make frames at some times of each gap.
+
+        Args:
+            lr_clip: see `StvsrModel.forward`.
+            times: of each gap, rising, 0 < t < 1; one in the middle doubles the rate.
+
+        Returns:
+            (B, T_in + (T_in - 1) * len(times), 3, 4H, 4W), not clamped.
+
+        Raises:
+            InputError: see `StvsrModel.forward`; or the times are no such.
+        """
+        bounds = (0.0, *times, 1.0)
+        if not times or any(first >= second for first, second in itertools.pairwise(bounds)):
+            raise InputError(f"times: found {[*times]}; expected rising ones between 0 and 1")
+        return self._at_any_size(lr_clip, functools.partial(self.super_resolve, times=times))
+
+    @abstractmethod
+    def super_resolve(self, lr_clip: Tensor, times: Sequence[float] = MIDDLE) -> Tensor:
+        """`forward` for a checked clip whose height and width are multiples of `size_multiple`."""
 
 
 def pad_to_multiple(clip: Tensor, multiple: int) -> Tensor:

@@ -7,11 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stvsr.core.clip import SCALE
-from stvsr.models.base import StvsrModel
+from stvsr.models.base import MIDDLE, AnyTimeModel
 from stvsr.models.layers.frames import as_clip, interleave
-
-MIDDLE = (0.5,)
-"""The one time of each gap for twice the rate."""
 
 
 def upscale_bicubic_linear(lr_clip: Tensor, times: Sequence[float] = MIDDLE) -> Tensor:
@@ -37,9 +34,9 @@ def upscale_bicubic_linear(lr_clip: Tensor, times: Sequence[float] = MIDDLE) -> 
     return interleave(clip, torch.stack(mixes, dim=2).flatten(1, 2))
 
 
-class BicubicLinear(StvsrModel):
+class BicubicLinear(AnyTimeModel):
     """`upscale_bicubic_linear` behind the door of a model; it has no parameters."""
 
-    def super_resolve(self, lr_clip: Tensor) -> Tensor:
+    def super_resolve(self, lr_clip: Tensor, times: Sequence[float] = MIDDLE) -> Tensor:
         """See `upscale_bicubic_linear`."""
-        return upscale_bicubic_linear(lr_clip)
+        return upscale_bicubic_linear(lr_clip, times)

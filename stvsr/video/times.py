@@ -17,16 +17,14 @@ MICROSECOND = Fraction(1, 1_000_000)
 
 
 def output_times(times: Sequence[Fraction], scale: int) -> list[Fraction]:
-    """The input's times and, for twice the rate, the middle between each two of them.
+    """The input's times and those between each two of them, evenly spaced.
 
     Args:
         times: of the input's frames, rising.
-        scale: of the rate, 1 or 2.
+        scale: of the rate; 1 adds none.
     """
-    if scale == 1 or not times:
-        return list(times)
-    middles = [(a + b) / 2 for a, b in pairwise(times)]
-    return [time for pair in zip(times, [*middles, times[-1]], strict=True) for time in pair][:-1]
+    spaced = (a + (b - a) * at / scale for a, b in pairwise(times) for at in range(scale))
+    return [*spaced, *times[-1:]]
 
 
 def time_base(times: Sequence[Fraction]) -> Fraction:

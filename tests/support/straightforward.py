@@ -18,7 +18,13 @@ WINDOW = 8
 
 
 class StraightforwardStdan:
-    """STDAN over a mapping from published names to tensors."""
+    """STDAN over a mapping from published names to tensors.
+
+    Attributes:
+        offset_name: name of the offsets' convolution within a deformable one.
+    """
+
+    offset_name = "conv_offset"
 
     def __init__(self, weights: Mapping[str, Tensor], k: int = 3, T_top: int = 2) -> None:
         self.weights, self.k, self.T_top = weights, k, T_top
@@ -152,7 +158,7 @@ class StraightforwardStdan:
         return a
 
     def dcn(self, name: str, x: Tensor, features: Tensor) -> Tensor:
-        offset, modulation = self.offsets(f"{name}.conv_offset", features)
+        offset, modulation = self.offsets(f"{name}.{self.offset_name}", features)
         samples = self.sample(x, offset, modulation)
         weight = self.weights[f"{name}.weight"]
         columns = samples.flatten(1, 2).flatten(2)

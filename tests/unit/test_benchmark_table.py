@@ -124,6 +124,7 @@ def test_a_partial_set_is_marked_and_not_compared_with_published_figures() -> No
         (scores("anything", model="stdan-published"), 26.28),
         (scores("anything", model="zooming_slowmo-published"), 26.31),
         (scores("anything", model="rstt-L"), 26.43),
+        (scores("anything", model="tmnet-published"), 26.43),
         (scores("anything", model="rstt-S"), None),
         (scores("STDAN", model="stdan-small"), None),
         (scores("tmnet"), 26.43),

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from stvsr.models import (
     ModelConfig,
     ModelEntry,
     StvsrModel,
+    TmnetConfig,
     ZoomingSlowMoConfig,
     build_model,
     upscale_bicubic_linear,
 )
+from stvsr.models.base import MIDDLE
 from stvsr.models.layers.pcd import conv3x3
 from stvsr.models.stdan.stdfa import STDFA, DeformedPoints
 from stvsr.ops import reference, window_attention
@@ -224,6 +227,7 @@ def test_a_file_keeps_the_network_s_points_unless_two_nearly_tie(
 WHOLE = (
     TINY_STDAN.model_copy(update={"blocks_per_group": 2}),  # the second attends in shifted windows
     ZoomingSlowMoConfig(preset="small", channels=8, front_blocks=1, back_blocks=1),
+    TmnetConfig(preset="small", channels=8, front_blocks=1, back_blocks=1),
 )
 
 
@@ -255,8 +259,8 @@ def test_a_model_without_one_graph_for_all_sizes_is_refused_by_name(
 class OtherThanTraced(BicubicLinear):
     """What a file would give differs from what this does."""
 
-    def forward(self, lr_clip: Tensor) -> Tensor:
-        return super().forward(lr_clip) + 0.01
+    def forward(self, lr_clip: Tensor, times: Sequence[float] = MIDDLE) -> Tensor:
+        return super().forward(lr_clip, times) + 0.01
 
 
 def test_a_file_that_differs_from_its_network_is_not_written(tmp_path: Path) -> None:
@@ -269,8 +273,8 @@ def test_a_file_that_differs_from_its_network_is_not_written(tmp_path: Path) -> 
 class OneSizeOnly(BicubicLinear):
     """Looks at a value while it is traced."""
 
-    def super_resolve(self, lr_clip: Tensor) -> Tensor:
-        return super().super_resolve(lr_clip) if lr_clip.sum() > 0 else lr_clip
+    def super_resolve(self, lr_clip: Tensor, times: Sequence[float] = MIDDLE) -> Tensor:
+        return super().super_resolve(lr_clip, times) if lr_clip.sum() > 0 else lr_clip
 
 
 def test_a_network_that_cannot_be_traced_is_refused_by_name(tmp_path: Path) -> None:

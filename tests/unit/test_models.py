@@ -19,6 +19,7 @@ from stvsr.models import (
     StdanConfig,
     StinetConfig,
     StvsrModel,
+    TmnetConfig,
     ZoomingSlowMoConfig,
     build_model,
     upscale_bicubic_linear,
@@ -41,21 +42,23 @@ TINY_STDAN = StdanConfig(
 TINY_ZSM = ZoomingSlowMoConfig(channels=8, deformable_groups=2, front_blocks=1, back_blocks=1)
 TINY_STINET = StinetConfig(channels=8, deformable_groups=2, projections=2, shared_blocks=1)
 TINY_RSTT = RsttConfig(channels=8, heads=1, blocks=2, hr_channels=8)
+TINY_TMNET = TmnetConfig(channels=8, deformable_groups=2, front_blocks=1, back_blocks=1)
 TINY = {
     "stdan": TINY_STDAN,
     "zooming_slowmo": TINY_ZSM,
     "stinet": TINY_STINET,
     "rstt": TINY_RSTT,
+    "tmnet": TINY_TMNET,
 }
 
 
 def network(config: ModelConfig, seed: int = 0) -> StvsrModel:
-    """A network in evaluation mode whose offsets are not zero."""
+    """A network in evaluation mode whose offsets and modulation by time are not zero."""
     torch.manual_seed(seed)
     model = build_model(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "conv_offset" in name:
+            if "conv_offset" in name or ".time." in name:
                 parameter.normal_(0, 0.1)
     return model
 
@@ -114,9 +117,19 @@ def test_rstt_has_the_published_sizes(preset: str, size: int) -> None:
     assert parameters(RsttConfig.model_validate({"preset": preset})) == size
 
 
+def test_tmnet_is_zooming_slowmo_with_local_comparison_and_modulation() -> None:
+    conv3x3, conv1x1, offsets = 64 * 64 * 9 + 64, 64 * 64, 64 * 216 * 9 + 216
+    modulation = 6 * (2 * conv3x3 + 64 + 2 * conv1x1)
+    one_side = 128 * 64 * 9 + 64 + conv3x3 + offsets + conv3x3
+    fusion = 3 * (192 * 192 + 192) + 192 * 64 + 64
+    added = parameters(TmnetConfig()) - parameters(ZoomingSlowMoConfig())
+    assert added == modulation + 2 * one_side + fusion
+    assert parameters(TmnetConfig()) == 12_263_523
+
+
 @pytest.mark.parametrize(
     "config",
-    [StdanConfig, ZoomingSlowMoConfig, StinetConfig, RsttConfig],
+    [StdanConfig, ZoomingSlowMoConfig, StinetConfig, RsttConfig, TmnetConfig],
     ids=lambda config: config.__name__,
 )
 @pytest.mark.parametrize("preset", ["published", "small"])
@@ -198,14 +211,29 @@ def test_a_network_with_the_global_skip_starts_as_the_baseline(model: str) -> No
     torch.testing.assert_close(net(frames), bicubic_linear_padded(frames, net.size_multiple))
 
 
-def test_stinet_makes_several_times_of_each_gap() -> None:
+@pytest.mark.parametrize("model", ["stinet", "tmnet"])
+def test_a_network_that_knows_the_time_makes_several_of_each_gap(model: str) -> None:
     times, frames = (0.25, 0.75), clip(1, 3, 3, 8, 12)
-    net = network(TINY_STINET)
     still = frames[:, :1].expand(1, 3, 3, 8, 12)
-    assert net.super_resolve(still, times).shape == (1, 7, 3, 32, 48)  # type: ignore[call-arg]
-    skip = network(TINY_STINET.model_copy(update={"global_skip": True}))
-    first, quarter = skip.super_resolve(frames, times)[0, :2]  # type: ignore[call-arg]
+    assert network(TINY[model])(still, times).shape == (1, 7, 3, 32, 48)
+    with pytest.raises(InputError, match=r"times: found \[0.5, 0.5\]; expected rising"):
+        network(TINY[model])(still, (0.5, 0.5))
+    skip = network(TINY[model].model_copy(update={"global_skip": True}))
+    first, quarter = skip(frames, times)[0, :2]
     torch.testing.assert_close(quarter, 0.75 * first + 0.25 * upscale_bicubic_linear(frames)[0, 2])
+
+
+def test_tmnet_s_modulation_grows_with_the_distance_from_the_middle() -> None:
+    features = clip(2, 2, 8, 8, 12)
+    interpolation = network(TINY_TMNET).interpolation
+
+    def at(*times: float) -> Tensor:
+        gaps: Tensor = interpolation(features, times)  # type: ignore[operator]
+        return gaps
+
+    torch.testing.assert_close(at(0.2, 0.5, 0.7)[:, 1:2], at(0.5))
+    distances = [(at(time) - at(0.5)).abs().max() for time in (0.51, 0.6, 0.9)]
+    assert 0 < distances[0] < distances[1] < distances[2]
 
 
 def bicubic_linear_padded(frames: Tensor, multiple: int) -> Tensor:
@@ -258,11 +286,12 @@ def test_a_network_that_treats_both_directions_alike_reverses_with_its_input(mod
     torch.testing.assert_close(net(frames.flip(1)).flip(1), net(frames))
 
 
-STINET_SIDES = {
+SIDES = {
     "interpolation.from_flows.conv.weight": (1, 0, 1, 2),
     "interpolation.low_up.deconv.weight": (0, 0, 1, 8),
     "interpolation.high_first.conv.weight": (1, 0, 1, 8),
     "local_refinement.fusion.0.weight": (1, 0, 2, 8),
+    "comparison.fusion.0.weight": (1, 0, 2, 8),
 }
 """Dimension, and which of its parts of that many channels are for before and after."""
 
@@ -276,16 +305,16 @@ def make_directions_alike(net: StvsrModel) -> None:
         if name.endswith("fusion.weight") and name.startswith(alike):
             first, second = tensor.chunk(2, dim=1)
             state[name] = torch.cat([first + second, first + second], dim=1) / 2
-        if name.startswith("local_refinement") and "_after" in name:
+        if name.startswith(("local_refinement", "comparison")) and "_after" in name:
             state[name] = state[name.replace("_after", "_before")]
-    for name, (dim, first, second, size) in STINET_SIDES.items():
+        if name.startswith(("encoder", "decoder")) and name.endswith("bias_table"):
+            by_time = tensor.unflatten(0, (-1, 49))  # RSTT's, of windows of 4x4 pixels
+            state[name] = (by_time + by_time.flip(0)).flatten(0, 1) / 2
+    for name, (dim, first, second, size) in SIDES.items():
         if name in state:
             parts = list(state[name].split(size, dim))
             parts[first] = parts[second] = (parts[first] + parts[second]) / 2
             state[name] = torch.cat(parts, dim)
-        if name.startswith(("encoder", "decoder")) and name.endswith("bias_table"):
-            by_time = tensor.unflatten(0, (-1, 49))  # RSTT's, of windows of 4x4 pixels
-            state[name] = (by_time + by_time.flip(0)).flatten(0, 1) / 2
     net.load_state_dict(state)
 
 

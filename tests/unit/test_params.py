@@ -107,6 +107,7 @@ def test_a_missing_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
         ({"name": "stinet"}, "stinet"),
         ({"name": "rstt", "preset": "S"}, "rstt"),
         ({"name": "rstt", "preset": "small"}, "small"),
+        ({"name": "tmnet"}, "tmnet"),
     ],
 )
 def test_the_recipe_follows_the_models_preset_unless_it_is_named(model, recipe):
@@ -133,6 +134,9 @@ def test_a_published_recipe_is_what_was_published_but_for_what_is_said():
         ("spatial.*",),
     )
     assert train_of(recipe="zooming_slowmo", batch_size=6).batch_size == 6
+    tmnet = train_of(recipe="tmnet")
+    assert (tmnet.steps, tmnet.restart_every) == (600_000, 150_000)
+    assert (tmnet.batch_size, tmnet.learning_rate) == (24, 4e-4)
     rstt = train_of(recipe="rstt", workers=1)
     assert (rstt.steps, rstt.batch_size, rstt.crop) == (2_000_000, 7, 64)
     assert (rstt.learning_rate, rstt.min_learning_rate, rstt.warmup_steps) == (2e-4, 1e-7, 0)

@@ -12,7 +12,7 @@ from stvsr.core.clip import ClipBatch
 from stvsr.core.errors import CheckpointError, ServiceError, StvsrError, TrainingError
 from stvsr.core.files import only_writer
 from stvsr.core.world import World
-from stvsr.models import RsttConfig, build_model
+from stvsr.models import RsttConfig, TmnetConfig, build_model
 from stvsr.models.layers.pcd import DeformableConv2d
 from stvsr.training.checkpoint import Checkpoints
 from stvsr.training.history import curve, read_history
@@ -216,12 +216,20 @@ def test_channels_last_resumes_bit_for_bit(tmp_path):
     assert end_of(tmp_path / "run") == end_of(tmp_path / "whole")
 
 
-def test_rstt_with_branches_dropped_at_random_resumes_bit_for_bit(tmp_path):
+@pytest.mark.parametrize(
+    "network",
+    [
+        RsttConfig(channels=8, heads=1, blocks=2, hr_channels=4),  # branches dropped at random
+        TmnetConfig(channels=8, deformable_groups=2, front_blocks=0, back_blocks=0),
+    ],
+    ids=lambda network: network.name,
+)
+def test_a_network_resumes_bit_for_bit(tmp_path, network):
     choice = config(steps=6, checkpoint_every=2, validate_every=3)
 
     def tiny():
         torch.manual_seed(3)
-        return build_model(RsttConfig(channels=8, heads=1, blocks=2, hr_channels=4))
+        return build_model(network)
 
     summary_of(tmp_path / "whole", choice, model=tiny())
     stop_after(tmp_path / "run", 3, choice, model=tiny())

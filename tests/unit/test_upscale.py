@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,14 @@ from stvsr.core.errors import InputError, StvsrError
 from stvsr.inference.tiling import spans
 from stvsr.inference.upscale import Upscaling, upscale
 from stvsr.inference.windows import windows
-from stvsr.models import BicubicLinear, StvsrModel, upscale_bicubic_linear
+from stvsr.models import (
+    BicubicLinear,
+    StvsrModel,
+    TmnetConfig,
+    build_model,
+    upscale_bicubic_linear,
+)
+from stvsr.models.base import MIDDLE
 from tests.support.models import write_tiny_artifact
 
 SMALL = Upscaling(window=4, window_overlap=2, tile=32, tile_overlap=8)
@@ -30,9 +37,9 @@ class Recorded(BicubicLinear):
         super().__init__()
         self.shapes: list[tuple[int, ...]] = []
 
-    def super_resolve(self, lr_clip: Tensor) -> Tensor:
+    def super_resolve(self, lr_clip: Tensor, times: Sequence[float] = MIDDLE) -> Tensor:
         self.shapes.append(tuple(lr_clip.shape))
-        return super().super_resolve(lr_clip)
+        return super().super_resolve(lr_clip, times)
 
 
 def scene(seed: int, frames: int, size: tuple[int, int] = (24, 40)) -> list[Tensor]:
@@ -51,16 +58,19 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> StvsrModel:
     return load_artifact(folder / "model")[0]
 
 
+@pytest.mark.parametrize("time", [2, 3, 5])
 @pytest.mark.parametrize("length", [2, 3, 4, 7])
 @pytest.mark.parametrize("frames", range(12))
-def test_windows_keep_every_output_frame_once_and_in_order(frames: int, length: int) -> None:
+def test_windows_keep_every_output_frame_once_and_in_order(
+    frames: int, length: int, time: int
+) -> None:
     for overlap in range(1, length):
         kept = [
-            2 * window.frames[0] + at
-            for window in windows(range(frames), length, overlap)
+            time * window.frames[0] + at
+            for window in windows(range(frames), length, overlap, time)
             for at in range(window.start, window.stop)
         ]
-        assert kept == list(range(2 * frames - 1))
+        assert kept == list(range(time * (frames - 1) + 1))
 
 
 def test_windows_change_in_the_middle_of_what_they_share() -> None:
@@ -81,7 +91,7 @@ def test_tiles_of_one_size_keep_every_pixel_once(size: int, tile: int, overlap: 
 
 
 @pytest.mark.parametrize("space", [4, 2, 1])
-@pytest.mark.parametrize("time", [2, 1])
+@pytest.mark.parametrize("time", [3, 2, 1])
 def test_scales_give_the_stated_sizes_and_numbers_of_frames(space: int, time: int) -> None:
     frames = scene(0, 5, (17, 23))
     if space == time == 1:
@@ -92,14 +102,48 @@ def test_scales_give_the_stated_sizes_and_numbers_of_frames(space: int, time: in
     assert len(output) == time * 4 + 1
     assert {tuple(frame.shape) for frame in output} == {(3, 17 * space, 23 * space)}
     if space == 1:
-        assert all(a.equal(b) for a, b in zip(output[::2], frames, strict=True))
+        assert all(a.equal(b) for a, b in zip(output[::time], frames, strict=True))
 
 
-def test_windows_and_tiles_of_the_baseline_give_what_the_whole_clip_gives() -> None:
+@pytest.mark.parametrize(("time", "times"), [(2, (0.5,)), (4, (0.25, 0.5, 0.75))])
+def test_windows_and_tiles_of_the_baseline_give_what_the_whole_clip_gives(
+    time: int, times: tuple[float, ...]
+) -> None:
     frames = scene(0, 11, (70, 90))
-    whole = upscale_bicubic_linear(torch.stack(frames)[None])[0].clamp(0, 1)
-    output = torch.stack(list(upscale(frames, BicubicLinear(), SMALL)))
+    whole = upscale_bicubic_linear(torch.stack(frames)[None], times)[0].clamp(0, 1)
+    output = torch.stack(list(upscale(frames, BicubicLinear(), replace(SMALL, time=time))))
     assert (output - whole).abs().max() < 1e-5
+
+
+def test_scene_cuts_and_repeated_frames_keep_the_rate_at_any_time() -> None:
+    frames = [*scene(0, 3), *scene(1, 3)]
+    frames.insert(1, frames[0])
+    output = list(upscale(frames, BicubicLinear(), Upscaling(time=4)))
+    assert len(output) == 4 * 6 + 1
+    assert all(frame.equal(output[0]) for frame in output[:5])
+    assert all(frame.equal(output[12]) for frame in output[12:16])
+
+
+def test_tmnet_sees_two_frames_at_a_time_where_it_makes_several_between() -> None:
+    torch.manual_seed(0)
+    config = TmnetConfig(channels=8, deformable_groups=2, front_blocks=0, back_blocks=0)
+    tmnet, frames = build_model(config).eval(), scene(0, 3)
+    with pytest.raises(InputError, match="this Tmnet were trained for the frame in the middle"):
+        list(upscale(frames, tmnet, Upscaling(time=3)))
+    for name, parameter in tmnet.named_parameters():
+        if ".time." in name:
+            torch.nn.init.normal_(parameter)
+    output = torch.stack(list(upscale(frames, tmnet, Upscaling(time=3))))
+    with torch.inference_mode():
+        pair = tmnet(torch.stack(frames[1:])[None], (1 / 3, 2 / 3))[0].clamp(0, 1)
+    assert len(output) == 7
+    torch.testing.assert_close(output[3:], pair)
+
+
+def test_a_rate_that_a_network_cannot_make_is_refused_by_name(network: StvsrModel) -> None:
+    text = r"time: found 3; Stdan makes the frame in the middle.*tmnet"
+    with pytest.raises(InputError, match=text):
+        list(upscale(scene(0, 2), network, Upscaling(time=3)))
 
 
 def test_tiles_of_a_network_differ_from_the_whole_by_less_than_a_level(
@@ -196,7 +240,7 @@ def test_no_tile_is_larger_than_asked() -> None:
 
 def test_too_little_memory_is_an_error_with_a_remedy() -> None:
     class Full(BicubicLinear):
-        def super_resolve(self, lr_clip: Tensor) -> Tensor:
+        def super_resolve(self, lr_clip: Tensor, times: Sequence[float] = MIDDLE) -> Tensor:
             raise torch.OutOfMemoryError("4 GiB")
 
     with pytest.raises(StvsrError, match="too little memory for tiles of 32 pixels; give --memory"):
@@ -231,7 +275,8 @@ def test_what_is_no_frame_is_refused(frame: Tensor, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"space": 3}, {"time": 4}, {"tile": 63}, {"window_overlap": 6}, {"window": 1}]
+    "fields",
+    [{"space": 3}, {"time": 0}, {"time": 17}, {"tile": 63}, {"window_overlap": 6}, {"window": 1}],
 )
 def test_scales_windows_and_tiles_that_cannot_be_are_refused(fields: dict[str, int]) -> None:
     with pytest.raises(InputError):

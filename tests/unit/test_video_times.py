@@ -19,6 +19,8 @@ def test_output_frames_stand_at_the_inputs_times_and_in_the_middle_between_them(
     assert output_times(times, 1) == times
     assert output_times(times[:1], 2) == times[:1]
     assert output_times([], 2) == []
+    tripled = output_times(times[1:], 3)
+    assert tripled == [n * times[1] / 3 for n in (3, 4, 5, 6, 9, 12, 15)]
 
 
 @pytest.mark.parametrize(

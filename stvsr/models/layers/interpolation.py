@@ -1,7 +1,7 @@
 """Feature maps between frames, from their two neighbours."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -43,22 +43,23 @@ class Blending(nn.Module):
 
 
 def align_pairs(
-    alignment: nn.Module, levels: Sequence[Sequence[Tensor]], pairs: Sequence[tuple[int, int]]
+    alignment: Callable[..., Tensor],
+    levels: Sequence[Sequence[Tensor]],
+    pairs: Sequence[tuple[int, int]],
 ) -> Tensor:
     """Align the first frame of each pair with the second, many pairs in one batch.
 
     Args:
-        alignment: takes two maps' levels.
+        alignment: takes two maps' levels (b, ...), gives equally many maps of each pair.
         levels: of each level, each frame's map (B, C, h, w).
         pairs: two frames' indexes each.
 
     Returns:
-        The maps between them, pair by pair: (len(pairs) * B, C, H, W).
+        The maps between them, pair by pair: (len(pairs) * B * K, C, H, W), K of each.
     """
 
     def align(*maps: Tensor) -> Tensor:
-        aligned: Tensor = alignment(maps[:3], maps[3:])
-        return aligned
+        return alignment(maps[:3], maps[3:])
 
     def some(part: slice) -> Tensor:
         sides = zip(*pairs[part], strict=True)

@@ -31,6 +31,16 @@ PCD: tuple[Rule, ...] = (
 )
 
 
+CONV_LSTM: tuple[Rule, ...] = (
+    (r"^aggregation\.fusion\.", "ConvBLSTM.conv_1x1."),
+    (r"^aggregation\.(recurrent\.)?cell\.", "ConvBLSTM.forward_net.cell_list.0."),
+    (r"^aggregation\.(recurrent\.)?hidden_alignment\.", "ConvBLSTM.forward_net.pcd_h."),
+    (r"^aggregation\.(recurrent\.)?cell_alignment\.", "ConvBLSTM.forward_net.pcd_c."),
+    (r"\.(pcd_[hc])\.alignment\.branches\.", r".\1.pcd_align.branches."),
+    (r"\.(pcd_[hc])\.alignment\.", r".\1."),
+)
+
+
 def published_name(name: str, rules: Sequence[Rule]) -> str:
     """Apply all rules to one of our parameter names, in their order."""
     for pattern, replacement in rules:

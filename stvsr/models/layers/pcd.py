@@ -4,6 +4,8 @@ Sources: EDVR's PCD alignment as used by Zooming Slow-Mo (arXiv 2002.11616, sect
 (arXiv 2203.06841, section 2.1); DCNv2 for the convolution.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,6 +30,18 @@ def lrelu(x: Tensor) -> Tensor:
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     """A 3x3 convolution with padding 1 and a bias."""
     return nn.Conv2d(inputs, outputs, 3, stride, 1)
+
+
+def share_of_conv(conv: nn.Conv2d, images: Tensor, first: int) -> Tensor:
+    """What some of a convolution's inputs add to its result; inputs from 0 on add its bias too.
+
+    Args:
+        conv: the convolution.
+        images: (B, C, H, W), its inputs from channel `first` on.
+        first: index of the first of them.
+    """
+    weight = conv.weight[:, first : first + images.shape[1]]
+    return F.conv2d(images, weight, None if first else conv.bias, padding=weight.shape[-1] // 2)
 
 
 def zero_conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
@@ -104,6 +118,13 @@ class DeformableConv2d(nn.Module):
         return by_rows(some, source)
 
 
+def start_uniform(module: nn.Module) -> None:
+    """Start a deformable convolution uniform in +-1/sqrt(fan-in), as Zooming Slow-Mo's do."""
+    if isinstance(module, DeformableConv2d):
+        bound = 1 / math.sqrt(module.weight[0].numel())
+        nn.init.uniform_(module.weight, -bound, bound)
+
+
 class PcdLevel(nn.Module):
     """One level of the cascade. All but the coarsest also take what the coarser level found."""
 
@@ -116,32 +137,45 @@ class PcdLevel(nn.Module):
             self.offset_conv3 = conv3x3(channels, channels)
             self.fea_conv = conv3x3(2 * channels, channels)
 
+    def compare(self, source: Tensor, other: Tensor) -> Tensor:
+        """What this level's offset features begin with: (B, C, H, W), as both maps are."""
+        return lrelu(self.offset_conv1(torch.cat([source, other], dim=1)))
+
     def forward(
-        self, source: Tensor, other: Tensor, coarser: tuple[Tensor, Tensor] | None = None
+        self, source: Tensor, compared: Tensor, coarser: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Align `source` to what is between it and `other`.
+        """Align `source` to what is between it and the map it was compared with.
 
         Args:
             source: (B, C, H, W), the map that is sampled.
-            other: (B, C, H, W), the map it is compared with.
+            compared: (B, C, H, W), from `compare`.
             coarser: the next coarser level's results, (B, C, H/2, W/2) each.
 
         Returns:
             This level's offset features and aligned map, (B, C, H, W) each.
         """
-        features = lrelu(self.offset_conv1(torch.cat([source, other], dim=1)))
         if coarser is None:
-            features = lrelu(self.offset_conv2(features))
-            return features, lrelu(self.dcn(source, features))
+            features = lrelu(self.offset_conv2(compared))
+            return features, self.sample(source, features)
         coarse_features, coarse_aligned = coarser
         # an offset of one coarse pixel is two fine ones
-        features = torch.cat([features, _double(2 * coarse_features)], dim=1)
+        features = torch.cat([compared, double(2 * coarse_features)], dim=1)
         features = lrelu(self.offset_conv3(lrelu(self.offset_conv2(features))))
-        aligned = self.dcn(source, features)
-        return features, self.fea_conv(torch.cat([aligned, _double(coarse_aligned)], dim=1))
+        return features, self.sample(source, features, coarse_aligned)
+
+    def sample(
+        self, source: Tensor, features: Tensor, coarse_aligned: Tensor | None = None
+    ) -> Tensor:
+        """The aligned map, by offset features (B, C, H, W) and the coarser level's aligned map."""
+        aligned: Tensor = self.dcn(source, features)
+        if coarse_aligned is None:
+            return lrelu(aligned)
+        refined: Tensor = self.fea_conv(torch.cat([aligned, double(coarse_aligned)], dim=1))
+        return refined
 
 
-def _double(x: Tensor) -> Tensor:
+def double(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, 2H, 2W), bilinear."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
@@ -156,10 +190,22 @@ class PcdBranch(nn.Module):
 
     def forward(self, source: FeaturePyramid, other: FeaturePyramid) -> Tensor:
         """Pyramids of the sampled and of the guiding map -> the aligned map (B, C, H, W)."""
-        features, aligned = self.level3(source[2], other[2])
-        features, aligned = self.level2(source[1], other[1], (features, aligned))
-        _, aligned = self.level1(source[0], other[0], (features, lrelu(aligned)))
+        first, second, third = (
+            level.compare(*maps) for level, *maps in zip(self.levels, source, other, strict=True)
+        )
+        return self.align(source, (first, second, third))
+
+    def align(self, source: FeaturePyramid, compared: FeaturePyramid) -> Tensor:
+        """`forward` for pyramids that were compared level by level."""
+        features, aligned = self.level3(source[2], compared[2])
+        features, aligned = self.level2(source[1], compared[1], (features, aligned))
+        _, aligned = self.level1(source[0], compared[0], (features, lrelu(aligned)))
         return aligned  # type: ignore[no-any-return]  # nn.Module's call is untyped
+
+    @property
+    def levels(self) -> tuple[PcdLevel, PcdLevel, PcdLevel]:
+        """The finest first, as in a pyramid."""
+        return self.level1, self.level2, self.level3
 
 
 class PcdAlignment(nn.Module):
@@ -172,8 +218,16 @@ class PcdAlignment(nn.Module):
 
     def forward(self, first: FeaturePyramid, second: FeaturePyramid) -> Tensor:
         """Two maps' pyramids -> the map between them, (B, C, H, W)."""
-        aligned = [self.branches[0](first, second), self.branches[1](second, first)]
-        fused: Tensor = self.fusion(torch.cat(aligned, dim=1))
+        return self.fuse(self.branches[0](first, second), self.branches[1](second, first))
+
+    @property
+    def ways(self) -> tuple[PcdBranch, PcdBranch]:
+        """The branches that align the first and the second map."""
+        return self.branches[0], self.branches[1]  # type: ignore[return-value]  # as made above
+
+    def fuse(self, first: Tensor, second: Tensor) -> Tensor:
+        """What both branches found, as one map (B, C, H, W)."""
+        fused: Tensor = self.fusion(torch.cat([first, second], dim=1))
         return fused
 
 

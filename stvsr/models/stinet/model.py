@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stvsr.models.base import StvsrModel
-from stvsr.models.bicubic_linear import MIDDLE, upscale_bicubic_linear
+from stvsr.models.base import MIDDLE, AnyTimeModel
+from stvsr.models.bicubic_linear import upscale_bicubic_linear
 from stvsr.models.layers.frames import as_clip, as_images
 from stvsr.models.layers.parts import by_bands
 from stvsr.models.layers.pcd import OffsetConv, conv3x3, lrelu
@@ -40,7 +40,7 @@ class Maps(NamedTuple):
     """HR maps (B, C, 4H, 4W)."""
 
 
-class Stinet(StvsrModel):
+class Stinet(AnyTimeModel):
     """Interpolate, refine locally, refine globally, reconstruct (the paper's figure 2)."""
 
     size_multiple = 4

@@ -3,12 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from stvsr.models.layers.neighbours import neighbour_fusion, offset_features
 from stvsr.models.layers.parts import by_rows, cut
-from stvsr.models.layers.pcd import DeformableConv2d, conv3x3, lrelu
+from stvsr.models.layers.pcd import DeformableConv2d, lrelu
 from stvsr.models.stinet.blocks import Down, Up, joined, parts_of
-
-SLOPE = 0.1
-"""Of the LeakyReLU."""
 
 
 class STLR(nn.Module):
@@ -21,8 +19,8 @@ class STLR(nn.Module):
     def __init__(self, channels: int, groups: int, *, interacts: bool) -> None:
         super().__init__()
         self.interacts = interacts
-        self.offset_before = _offset_features(channels)
-        self.offset_after = _offset_features(channels)
+        self.offset_before = offset_features(channels)
+        self.offset_after = offset_features(channels)
         self.dcn_before = DeformableConv2d(channels, groups)
         self.dcn_after = DeformableConv2d(channels, groups)
         self.offset_down = Down(channels)
@@ -32,7 +30,7 @@ class STLR(nn.Module):
             self.mix_high = nn.Conv2d(channels, channels, 1)
         self.down = Down(channels)
         self.up = Up(channels, channels)
-        self.fusion = _fusion(channels)
+        self.fusion = neighbour_fusion(channels)
 
     def forward(self, low: list[Tensor], high: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Refine the maps of all frames, which have no others at the ends than their own.
@@ -92,21 +90,3 @@ class STLR(nn.Module):
             return for_low, for_high
         mixed = self.mix(torch.cat([for_low, for_high], dim=1))
         return self.mix_low(mixed), self.mix_high(mixed)
-
-
-def _offset_features(channels: int) -> nn.Sequential:
-    """Of [neighbour, frame]."""
-    return nn.Sequential(
-        conv3x3(2 * channels, channels),
-        nn.LeakyReLU(SLOPE, inplace=True),
-        conv3x3(channels, channels),
-    )
-
-
-def _fusion(channels: int) -> nn.Sequential:
-    """Of [previous, frame, next], each aligned to the frame."""
-    layers: list[nn.Module] = []
-    for outputs in (3, 3, 3, 1):
-        conv = nn.Conv2d(3 * channels, outputs * channels, 1)
-        layers += [conv, nn.LeakyReLU(SLOPE, inplace=True)]
-    return nn.Sequential(*layers[:-1])

@@ -1,25 +1,24 @@
 """Zooming Slow-Mo: fast and accurate one-stage space-time video super-resolution (2002.11616)."""
 
-import math
-
 from torch import Tensor, nn
 
 from stvsr.models.base import StvsrModel
 from stvsr.models.bicubic_linear import upscale_bicubic_linear
+from stvsr.models.layers.conv_lstm import Bidirectional, DeformableConvLstm, PlainConvLstm
 from stvsr.models.layers.frames import as_clip, interleave
 from stvsr.models.layers.interpolation import Blending, DeformableInterpolation
 from stvsr.models.layers.parts import by_bands, by_images
-from stvsr.models.layers.pcd import DeformableConv2d, conv3x3, lrelu, zero_conv3x3
+from stvsr.models.layers.pcd import conv3x3, lrelu, start_uniform, zero_conv3x3
 from stvsr.models.layers.residual import residual_blocks
 from stvsr.models.layers.upsampling import DoubleSize, make_pictures
 from stvsr.models.zooming_slowmo.config import ZoomingSlowMoConfig
-from stvsr.models.zooming_slowmo.conv_lstm import Bidirectional, DeformableConvLstm, PlainConvLstm
 
 
 class ZoomingSlowMo(StvsrModel):
     """Extract, interpolate in time, aggregate over time, reconstruct (the paper's figure 2)."""
 
     size_multiple = 4
+    memory_factor = 1.7
 
     def __init__(self, config: ZoomingSlowMoConfig) -> None:
         super().__init__()
@@ -34,7 +33,7 @@ class ZoomingSlowMo(StvsrModel):
         self.upsample2 = DoubleSize(channels)
         self.conv_hr = conv3x3(channels, channels)
         self.conv_last = (zero_conv3x3 if config.global_skip else conv3x3)(channels, 3)
-        self.apply(_initialise)
+        self.apply(start_uniform)
 
     def super_resolve(self, lr_clip: Tensor) -> Tensor:
         """(B, N, 3, H, W), H and W multiples of 4 -> (B, 2N-1, 3, 4H, 4W)."""
@@ -75,14 +74,7 @@ def _aggregation(config: ZoomingSlowMoConfig) -> nn.Module:
         case "none":
             return nn.Identity()
         case "plain":
-            recurrent: nn.Module = PlainConvLstm(config.channels)
+            recurrent: PlainConvLstm | DeformableConvLstm = PlainConvLstm(config.channels)
         case "deformable":
             recurrent = DeformableConvLstm(config.channels, config.deformable_groups)
     return Bidirectional(recurrent, config.channels) if config.bidirectional else recurrent
-
-
-def _initialise(module: nn.Module) -> None:
-    """ZSM's deformable convolutions start uniform in +-1/sqrt(fan-in)."""
-    if isinstance(module, DeformableConv2d):
-        bound = 1 / math.sqrt(module.weight[0].numel())
-        nn.init.uniform_(module.weight, -bound, bound)

@@ -1,6 +1,6 @@
 """Names of the published Zooming Slow-Mo checkpoint."""
 
-from stvsr.models.layers.naming import PCD, PYRAMID, Rule
+from stvsr.models.layers.naming import CONV_LSTM, PCD, PYRAMID, Rule
 
 IGNORED: tuple[str, ...] = ()
 """Last parts of names in the checkpoint that hold no weights."""
@@ -11,12 +11,7 @@ RULES: tuple[Rule, ...] = (
     (r"^interpolation\.pyramid\.", "pyramid."),
     (r"^interpolation\.alignment\.branches\.", "pcd_align.branches."),
     (r"^interpolation\.(alignment\.)?fusion\.", "fusion."),
-    (r"^aggregation\.fusion\.", "ConvBLSTM.conv_1x1."),
-    (r"^aggregation\.(recurrent\.)?cell\.", "ConvBLSTM.forward_net.cell_list.0."),
-    (r"^aggregation\.(recurrent\.)?hidden_alignment\.", "ConvBLSTM.forward_net.pcd_h."),
-    (r"^aggregation\.(recurrent\.)?cell_alignment\.", "ConvBLSTM.forward_net.pcd_c."),
-    (r"\.(pcd_[hc])\.alignment\.branches\.", r".\1.pcd_align.branches."),
-    (r"\.(pcd_[hc])\.alignment\.", r".\1."),
+    *CONV_LSTM,
     *PYRAMID,
     *PCD,
     (r"\.conv_offset_mask\.conv\.", ".conv_offset_mask."),
