@@ -24,6 +24,7 @@ def count_operations(model: StvsrModel, clip: tuple[int, int, int]) -> int:
     formulas: dict[Any, Any] = {
         torch.ops.stvsr.deform_conv2d: _deform_conv,
         torch.ops.stvsr.window_attention: _window_attention,
+        torch.ops.stvsr.cross_window_attention: _cross_window_attention,
         torch.ops.stvsr.deformable_attention: _deformable_attention,
     }
     T_in, H, W = clip
@@ -44,6 +45,11 @@ def _deform_conv(image: Any, offset: Any, modulation: Any, weight: Any, *_: Any,
 def _window_attention(qkv: Any, *_: Any, **__: Any) -> int:
     windows, pixels, channels = qkv
     return int(2 * 2 * windows * pixels * pixels * channels // 3)
+
+
+def _cross_window_attention(q: Any, kv: Any, *_: Any, **__: Any) -> int:
+    windows, pixels, channels = q
+    return int(2 * 2 * windows * pixels * kv[1] * channels)
 
 
 def _deformable_attention(

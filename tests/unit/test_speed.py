@@ -14,6 +14,7 @@ from stvsr.evaluation.set_scores import read_set_scores
 from stvsr.evaluation.speed import SpeedCase, measure_speed, parse_speed
 from stvsr.models import BicubicLinear, StvsrModel, build_model, upscale_bicubic_linear
 from stvsr.models.operations import count_operations
+from stvsr.ops.windows import cross_window_attention
 from tests.support.models import TINY_STDAN, write_tiny_artifact
 from tests.support.sets import write_set
 
@@ -75,6 +76,18 @@ def test_deformable_convolutions_and_attention_count_too() -> None:
     with FakeTensorMode(allow_non_fake_inputs=True), torch_alone:
         model.super_resolve(torch.rand(1, 4, 3, 8, 8))
     assert with_all > torch_alone.get_total_flops() > 0
+
+
+class AttentionBetweenWindows(StvsrModel):
+    def super_resolve(self, lr_clip: Tensor) -> Tensor:
+        q, kv, bias = (lr_clip.new_zeros(size) for size in ((6, 4, 8), (6, 10, 16), (2, 4, 10)))
+        return cross_window_attention(q, kv, bias)
+
+
+def test_attention_between_windows_counts_its_two_products() -> None:
+    windows, pixels, others, channels = 6, 4, 10, 8
+    products = 2 * windows * pixels * others * channels
+    assert count_operations(AttentionBetweenWindows(), (4, 8, 8)) == 2 * products
 
 
 def test_the_command_measures_and_the_table_shows_it(
