@@ -4,20 +4,26 @@ An unpacked source archive has none, and DVC refuses to run there unless `core.n
 """
 
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 from stvsr.core.errors import StvsrError
+from stvsr.core.extras import missing
 from stvsr.core.log import set_up_logging
 
 logger = logging.getLogger(__name__)
+
+_OURS = Path(".dvc", "tmp", "without-git")
+"""Exists while `core.no_scm` is set by this module."""
 
 
 def settle_source_control(project: Path) -> None:
     """Set `core.no_scm` in `.dvc/config.local` if no git repository contains the project.
 
-    Once one does, after `git init`, it is unset there: experiments and commits need git.
+    Once one does, after `git init`, it is unset if it was set here: experiments and commits need
+    git. What a person set stays.
 
     Args:
         project: the folder that contains `.dvc`.
@@ -27,21 +33,32 @@ def settle_source_control(project: Path) -> None:
     """
     project = project.resolve()
     has_git = any((folder / ".git").exists() for folder in (project, *project.parents))
-    if has_git and _is_without(project):
-        _configure(project, "--unset", "core.no_scm")
+    ours = project / _OURS
+    if has_git and ours.exists():
+        if _is_without(project):
+            _configure(project, "--unset", "core.no_scm")
+        ours.unlink()
         logger.info("%s: in a git repository now: DVC uses it", project)
     elif not has_git and not _is_without(project):
         _configure(project, "core.no_scm", "true")
+        ours.parent.mkdir(exist_ok=True)
+        ours.touch()
         logger.info("%s: no git repository: DVC runs without one, commits are unknown", project)
 
 
 def _is_without(project: Path) -> bool:
     local = project / ".dvc" / "config.local"
-    return local.exists() and "no_scm" in local.read_text(encoding="utf-8", errors="replace")
+    if not local.exists():
+        return False
+    text = local.read_text(encoding="utf-8", errors="replace")
+    return bool(re.search(r"^\s*no_scm\s*=\s*true\b", text, re.MULTILINE | re.IGNORECASE))
 
 
 def _configure(project: Path, *arguments: str) -> None:
-    command = [str(Path(sys.executable).with_name("dvc")), "config", "--local", *arguments]
+    program = Path(sys.executable).with_name("dvc")
+    if not program.exists():
+        raise missing("dvc", "flow")
+    command = [str(program), "config", "--local", *arguments]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         words = " ".join(arguments)

@@ -150,10 +150,11 @@ def _supervise(order: Order, let_go: threading.Event) -> int:
     environment["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     if order.overrides:
         environment[NO_PROMOTION] = "a run with parameters of its own, which promotes nothing"
-    settle_source_control(project)
-    with _only_run(project), overridden(project, order.overrides, environment):
+    with _only_run(project):
+        settle_source_control(project)
         _drop_torn_rwlock(project / ".dvc" / "tmp")
-        return run_supervised(order.command, project, environment, let_go, order.save_s)
+        with overridden(project, order.overrides, environment):
+            return run_supervised(order.command, project, environment, let_go, order.save_s)
 
 
 @contextlib.contextmanager
@@ -174,15 +175,26 @@ def _drop_torn_rwlock(folder: Path) -> None:
     the entries of dead processes itself.
     """
     rwlock = folder / "rwlock"
+    if not _is_torn(rwlock):
+        return
     with (folder / "rwlock.lock").open("a+") as guard:  # DVC holds it while it writes the list
         try:
             fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            json.loads(rwlock.read_bytes())
-        except (BlockingIOError, FileNotFoundError):
+        except BlockingIOError:
             return
-        except ValueError:
+        if _is_torn(rwlock):
             rwlock.unlink()
             logger.info("%s: deleted: a dvc was killed while it wrote it", rwlock)
+
+
+def _is_torn(rwlock: Path) -> bool:
+    try:
+        json.loads(rwlock.read_bytes())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
+    return False
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from rich.table import Table
@@ -26,13 +28,15 @@ CONNECT_SECONDS = 5
 NONE = "none"
 
 _ASK_PREFECT = f"""
+from prefect.client.base import ServerType
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 url, version = PREFECT_API_URL.value() or "{NONE}", ""
 if url != "{NONE}":
     try:
         with get_client(sync_client=True) as client:
-            version = client.api_version()
+            is_cloud = client.server_type == ServerType.CLOUD  # which has no version of its own
+            version = "cloud" if is_cloud else client.api_version()
     except Exception:
         pass
 print(url, version)
@@ -157,15 +161,18 @@ def _dali(_: Path) -> Finding:
 def _ray(_: Path) -> Finding:
     finding = _package("Ray", "ray", "import ray.train, ray.tune", "train, tune")
     address = os.environ.get("RAY_ADDRESS")
-    if not address or not finding.fit:
+    if not finding.fit:
+        return finding
+    if address in (None, "", "local"):
         return replace(finding, found=f"{finding.found}, a local cluster at each run")
     fault = _cluster_fault(address)
     where = f"does not answer ({fault})" if fault else "answers"
+    shown = re.sub(r"//[^/\s]*@", "//", address)
     return replace(
         finding,
         fit=not fault,
-        found=f"{finding.found}, cluster {address} {where}",
-        remedy=f"start the cluster at {address}, or correct or unset RAY_ADDRESS",
+        found=f"{finding.found}, cluster {shown} {where}",
+        remedy=f"start the cluster at {shown}, or correct or unset RAY_ADDRESS",
     )
 
 
@@ -177,17 +184,19 @@ def _cluster_fault(address: str) -> str:
         if address != "auto":
             check_reachable(address)
         if address.startswith(("http://", "https://")):
-            with urlopen(f"{address.rstrip('/')}/api/version", timeout=CONNECT_SECONDS) as answer:
-                return "" if b"ray_version" in answer.read(4096) else "that is no dashboard of Ray"
+            parts = urlsplit(address)
+            dashboard = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+            with urlopen(f"{dashboard.rstrip('/')}/api/version", timeout=CONNECT_SECONDS) as answer:
+                return "" if b"ray_version" in answer.read(4096) else "this is not a Ray dashboard"
     except HTTPError as error:  # such as the token that is missing
-        return "" if error.code in (401, 403) else f"that is no dashboard of Ray: {error}"
+        return "" if error.code in (401, 403) else f"this is not a Ray dashboard: {error}"
     except (OSError, HTTPException, ValueError) as error:
         return str(error)
     if "://" in address:  # Ray Client, which is asked where a job is submitted
         return ""
     named = [] if address == "auto" else ["--address", address]
     ask = (sys.executable, "-m", "ray.scripts.scripts", "health-check", *named)
-    return "that is no head of a Ray cluster" if _said_by(*ask)[1] else ""
+    return "this is not the head of a Ray cluster" if _said_by(*ask)[1] else ""
 
 
 def _parameters(params: Path) -> tuple[str | None, Finding]:
@@ -258,7 +267,7 @@ def _prefect(_: Path) -> Finding:
     if url == NONE:
         found = version or "a server of its own at each run"
         return replace(finding, fit=not version, found=f"{finding.found}, {found}")
-    is_same = version.partition(".")[0] == finding.found.partition(".")[0]
+    is_same = version.partition(".")[0] in ("cloud", finding.found.partition(".")[0])
     found = f"has version {version}" if version else "does not answer"
     return replace(
         finding,

@@ -66,7 +66,7 @@ def _registered(project: Path, store: str, weights_sha256: str | None) -> Regist
 
 def _registration_lines(registered: Registration | None, store: str) -> Iterator[str]:
     if registered is None:
-        yield f"registered  not yet in {hide_password(store)}; `stvsr register` does it"
+        yield f"registered  not in {hide_password(store)} yet; run `stvsr register`"
         return
     yield f"registered  {registered.name} version {registered.version}, {registered.uri}"
     if registered.decision:

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import Flow, __version__
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.base import ServerType
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
@@ -122,15 +123,22 @@ def _server_fault() -> str:
     try:
         with get_client(sync_client=True) as client:
             dead, found = client.api_healthcheck(), ""
-            found = "" if dead else client.api_version()
+            if not dead and client.server_type != ServerType.CLOUD:  # which suits every version
+                found = client.api_version()
     except Exception as error:  # of any of Prefect's parts, such as a server that did not start
         dead = error
     if dead:
+        status = getattr(getattr(dead, "response", None), "status_code", None)
+        if status in (401, 403):
+            return (
+                f"the Prefect server at {where} refuses this client ({status}); set "
+                "PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
+            )
         return (
             f"the Prefect server at {where} does not answer; start it with `prefect server start`, "
             f"{correct}"
         )
-    if found.partition(".")[0] != __version__.partition(".")[0]:
+    if found and found.partition(".")[0] != __version__.partition(".")[0]:
         return one_line(
             f"the Prefect server at {where} has version {found}, this project has {__version__}; "
             f"start one with `prefect server start`, {correct}"

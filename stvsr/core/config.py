@@ -166,7 +166,7 @@ def _in_our_words(fault: Mapping[str, Any]) -> str:
         case "extra_forbidden":
             return "is an unknown key"
         case "json_invalid":
-            return f"no valid JSON: {fault['ctx']['error']}"
+            return f"not valid JSON: {fault['ctx']['error']}"
         case "value_error":
             return str(fault["msg"]).removeprefix("Value error, ")
     message = str(fault["msg"])

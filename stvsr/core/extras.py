@@ -10,6 +10,7 @@ from stvsr.core.errors import MissingExtraError
 EXTRAS = {
     "stvsr/data": "data",
     "stvsr/video": "data",
+    "stvsr/inference": "export",
     "stvsr/launch": "train",
     "stvsr/tracking": "track",
     "pipelines": "flow",
@@ -42,9 +43,9 @@ def missing(package: str, extra: str) -> MissingExtraError:
         package: its name.
         extra: the extra that has it; "": the base.
     """
-    what = f"the extra `{extra}` has it" if extra else "stvsr always needs it"
+    what = f"it is in the extra `{extra}`" if extra else "stvsr requires it"
     command = f"pip install 'stvsr[{extra}]'" if extra else "pip install stvsr"
-    return MissingExtraError(f"{package}: not installed, and {what}", remedy=command)
+    return MissingExtraError(f"{package} is not installed; {what}", remedy=command)
 
 
 def _extra_of(error: ModuleNotFoundError) -> str:

@@ -19,6 +19,9 @@ MIB = 2**20
 SIDE_FILES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 """Names, beside those with a dot in front, that operating systems add to folders and archives."""
 
+LOCK_ATTEMPTS = 100
+"""Tries to open the file of a lock that other commands remove."""
+
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -195,11 +198,13 @@ def only_writer(path: Path, *, holds: str = "") -> Iterator[None]:
 @contextmanager
 def _locked(lock: Path, path: Path) -> Iterator[None]:
     """Hold a lock's file, which the one that held it before may have removed meanwhile."""
-    while True:
-        lock.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(LOCK_ATTEMPTS):
         try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
             file = lock.open("a+")
-        except FileNotFoundError:  # another command has just removed the folder
+        except (FileNotFoundError, FileExistsError):  # another command may be removing the folder
+            if attempt == LOCK_ATTEMPTS - 1:
+                raise
             continue
         with file:
             try:
@@ -210,13 +215,22 @@ def _locked(lock: Path, path: Path) -> Iterator[None]:
                     f"{path}: process {file.read().strip() or 'unknown'} is already writing it",
                     remedy="wait until it ends, or stop it, and run this again",
                 ) from None
-            if os.fstat(file.fileno()).st_nlink == 0:
+            if not _is_still(lock, file.fileno()):
                 continue
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
             yield
             return
+    raise BusyError(f"{path}: other commands keep removing its lock", remedy="run this again")
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """True if `path` names the file that is open."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _remove_unused(lock: Path, made: list[Path]) -> None:
@@ -226,10 +240,10 @@ def _remove_unused(lock: Path, made: list[Path]) -> None:
         lock: the lock's file, which is held.
         made: the folders, the innermost first.
     """
-    if not made or [*lock.parent.iterdir()] != [lock]:
-        return
-    lock.unlink()
-    with suppress(OSError):  # another command has put something there
+    with suppress(OSError):  # another command has put something there, or has removed it
+        if not made or [*lock.parent.iterdir()] != [lock]:
+            return
+        lock.unlink()
         for folder in made:
             folder.rmdir()
 

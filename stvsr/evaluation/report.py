@@ -317,10 +317,9 @@ def _seconds_of_steps(history: Curves) -> float:
 
 
 def _duration(seconds: float) -> str:
-    minutes, hours = round(seconds / 60), round(seconds / 3600, 1)
-    if minutes < 1:
+    if seconds < 120:
         return f"{seconds:.0f} seconds"
-    return f"{minutes} minutes" if minutes < 120 else f"{hours:g} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def _listed(values: Mapping[str, object]) -> str:

@@ -104,12 +104,7 @@ def export(request: ExportRequest, load: Loader) -> str:
         program = _trace(request, network)
         axes = axes_of(program)
         facts = _facts(request, card, axes)
-        if request.format == "onnx":
-            content = _to_onnx(program, axes, facts)
-            run = _run_onnx(content)
-        else:
-            content = _to_torch(program, facts)
-            run = _run_torch(content)
+        content, run = _converted(request, program, axes, facts)
         compared = _compare(run, network, request, axes, TRIES if _chooses(program) else 1)
         _refuse_output(request.output)  # minutes have passed
         write_bytes_whole(request.output, content)
@@ -215,12 +210,35 @@ def _trace(request: ExportRequest, network: StvsrModel) -> ExportedProgram:
     try:
         with _quiet():
             return trace(network, request.frames, operators)
-    except (RuntimeError, ValueError, TypeError) as error:  # torch's, whose subclasses are many
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise StvsrError(
-            f"{request.model}: torch.export cannot trace it ({reason[0]})",
-            remedy="use it through Python, or export another network",
-        ) from None
+    except Exception as error:  # torch's, of many kinds
+        raise _impossible(request, "torch.export cannot trace it", error) from None
+
+
+def _converted(
+    request: ExportRequest,
+    program: ExportedProgram,
+    axes: dict[str, int | str],
+    facts: dict[str, str],
+) -> tuple[bytes, Run]:
+    """The file's bytes, and what runs them."""
+    try:
+        if request.format == "onnx":
+            content = _to_onnx(program, axes, facts)
+            return content, _run_onnx(content)
+        content = _to_torch(program, facts)
+        return content, _run_torch(content)
+    except StvsrError:
+        raise
+    except Exception as error:  # of the converter, or of what loads the file; of many kinds
+        raise _impossible(request, f"no {request.format} file can be made of it", error) from None
+
+
+def _impossible(request: ExportRequest, what: str, error: Exception) -> StvsrError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return StvsrError(
+        f"{request.model}: {what} ({reason})",
+        remedy="use it through Python, or export another network",
+    )
 
 
 def _to_torch(program: ExportedProgram, facts: dict[str, str]) -> bytes:

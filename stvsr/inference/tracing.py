@@ -63,8 +63,8 @@ def trace(
         frames: of the clip that is traced, and so of every clip where their number is fixed.
         operators: what replaces our own operators, by their names.
     """
-    batch, height, width = EXAMPLE
-    batch += batch == frames  # sizes that are the same by chance may count as the same symbol
+    # sizes that are the same by chance may count as the same symbol
+    batch, height, width = (size + (size == frames) for size in EXAMPLE)
     clip = torch.rand(batch, frames, 3, height, width)
     shapes = {"lr_clip": {axis: Dim.AUTO for axis, name in enumerate(AXES) if name != "channels"}}
     network.requires_grad_(False)

@@ -21,6 +21,9 @@ SPACES = (4, 2, 1)
 FASTEST = 16
 """Scale of the rate at most."""
 
+LONGEST_OUTPUT = 20
+"""Output frames of a window, about, above twice the rate; at twice the rate it makes 11."""
+
 
 @dataclass(frozen=True)
 class Upscaling:
@@ -98,9 +101,11 @@ def fit_to(how: Upscaling, model: StvsrModel) -> Upscaling:
             "the frame in the middle of two alone: expected 1 or 2; for other rates import a "
             "published checkpoint"
         )
-    if model.longest_window is None or how.window <= model.longest_window:
+    longest = max(2, 1 + LONGEST_OUTPUT // how.time)  # memory grows with the frames that are made
+    longest = min(longest, model.longest_window or longest)
+    if how.window <= longest:
         return how
-    return replace(how, window=model.longest_window, window_overlap=1)
+    return replace(how, window=longest, window_overlap=min(how.window_overlap, longest - 1))
 
 
 def upscale(
@@ -150,7 +155,8 @@ def _upscale_scene(
     shown = without_repeats(frames, exactly=how.space == 1)  # which leaves frames as they are
     for window in windows(shown, how.window, how.window_overlap, how.per_gap):
         counts = _counts(window, how)
-        if place + sum(counts) < skip:
+        # the last frame is repeated up to the next scene, `time - 1` times
+        if place + sum(counts) + how.time - 2 < skip:
             output = [window.frames[0].frame.new_empty(0)] * len(counts)
         else:
             output = _run(network, window, how)

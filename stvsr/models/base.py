@@ -212,7 +212,7 @@ class AnyTimeModel(StvsrModel):
             InputError: see `StvsrModel.forward`; or the times are no such.
         """
         bounds = (0.0, *times, 1.0)
-        if not times or any(first >= second for first, second in itertools.pairwise(bounds)):
+        if not times or any(not first < second for first, second in itertools.pairwise(bounds)):
             raise InputError(f"times: found {[*times]}; expected rising ones between 0 and 1")
         return self._at_any_size(lr_clip, functools.partial(self.super_resolve, times=times))
 

@@ -47,8 +47,9 @@ def farneback_flow(first: Tensor, second: Tensor) -> Tensor:
     """
     dtype = compute_dtype(first.dtype)
     frames = torch.cat([first, second]).to(dtype)
-    weights = [255 * weight for weight in LUMA]
-    grey = (frames * frames.new_tensor(weights)[:, None, None]).sum(1, keepdim=True)
+    # a copy of numbers would wait for the GPU
+    weights = torch.stack([frames.new_full((), 255 * weight) for weight in LUMA])
+    grey = (frames * weights[:, None, None]).sum(1, keepdim=True)
     flow = None
     for level in reversed(range(_levels(*first.shape[-2:]))):
         before, after = _expand(_shrink(grey, level)).chunk(2)

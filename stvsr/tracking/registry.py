@@ -140,7 +140,9 @@ def register(
 
 
 def is_registered(registration: Registration, uri: str, project: Path) -> bool:
-    """True if a registration was made in the store `uri`, and that store is still there.
+    """True if a registration was made in the store `uri`, and is still there.
+
+    Of a server, its address has to do: it is not asked.
 
     A registration that was copied to another machine, or made while another store was set, tells
     of none that commands here would use.
@@ -150,7 +152,15 @@ def is_registered(registration: Registration, uri: str, project: Path) -> bool:
         uri: the store that is used now, as `resolve_uri` gives it.
         project: folder in which the default store is.
     """
-    return registration.tracking_uri == _shown_uri(uri, project) and not is_missing(uri)
+    if registration.tracking_uri != _shown_uri(uri, project) or is_missing(uri):
+        return False
+    if not uri.startswith("sqlite:"):
+        return True
+    try:
+        found = open_client(uri).get_model_version(registration.name, registration.version)
+    except (MlflowException, ServiceError):
+        return False
+    return str(found.run_id) == registration.run_id
 
 
 def record_scores(

@@ -151,8 +151,8 @@ def _has_host(uri: str) -> bool:
 
 def _no_store(uri: str, reason: str = "") -> ParamsError:
     return ParamsError(
-        f"tracking.uri or MLFLOW_TRACKING_URI: found {hide_password(uri)!r}, which is no MLflow "
-        f"store{reason}; allowed: sqlite:///FILE, http://HOST:PORT or https://HOST, or none"
+        f"tracking.uri or MLFLOW_TRACKING_URI: found {hide_password(uri)!r}, which is not an "
+        f"MLflow store{reason}; allowed: sqlite:///FILE, http://HOST:PORT or https://HOST, or none"
     )
 
 

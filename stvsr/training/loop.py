@@ -210,8 +210,7 @@ class Trainer:
         """Forward, backward, update; returns whether a stop is requested on any rank."""
         step = self._counters.step
         if self._config.cuda_graph and self._device.type == "cuda" and self._graph is None:
-            self._graph = StepGraph(self._backward, batch.lr_clip, batch.hr_clip)
-            self._offsets.read()  # those of the recording
+            self._graph = self._record(batch)
         torch.manual_seed(step_seed(self._seed, step, self._world.rank))
         backward = self._graph.replay if self._graph else self._backward
         share = backward(batch.lr_clip, batch.hr_clip)
@@ -235,6 +234,19 @@ class Trainer:
                 ", ".join(batch.keys),
             )
         return sums.stop
+
+    def _record(self, batch: ClipBatch) -> StepGraph:
+        """The forward and backward pass as a CUDA graph."""
+        try:
+            graph = StepGraph(self._backward, batch.lr_clip, batch.hr_clip)
+        except RuntimeError as error:  # torch's, also where memory does not suffice
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise TrainingError(
+                f"train.cuda_graph: this network's step cannot be recorded ({reason})",
+                remedy="set train.cuda_graph to false",
+            ) from None
+        self._offsets.read()  # those of the recording
+        return graph
 
     def _backward(self, lr_clips: Tensor, hr_clips: Tensor) -> Tensor:
         """Set the flat vector to this rank's share of the gradient; returns its share of the loss.

@@ -102,7 +102,7 @@ def test_truncated_weights_are_found(artifact):
 
 def test_a_card_that_is_no_json_is_refused(artifact):
     (artifact / "model.json").write_text("{")
-    refuses(artifact, "model.json: no valid JSON:", "damaged or from another version")
+    refuses(artifact, "model.json: not valid JSON:", "damaged or from another version")
 
 
 def test_a_card_of_a_later_format_is_refused_by_its_key(artifact):

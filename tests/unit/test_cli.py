@@ -146,7 +146,7 @@ def test_a_package_that_is_not_installed_is_one_line_with_its_extra(
     )
     assert run.stdout == f"{[1] * len(commands)}\n"
     assert run.stderr.splitlines() == [
-        f"stvsr {command[0]}: {package}: not installed, and the extra `{extra}` has it; "
+        f"stvsr {command[0]}: {package} is not installed; it is in the extra `{extra}`; "
         f"pip install 'stvsr[{extra}]'"
         for command, extra in MISSING[package].items()
     ]

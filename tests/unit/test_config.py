@@ -33,8 +33,8 @@ def replaced(old: str, new: str) -> bytes:
 
 
 MALFORMED = {
-    "nothing": (b"", "no valid JSON: EOF"),
-    "a cut file": (VALID[:-5].encode(), "no valid JSON: EOF"),
+    "nothing": (b"", "not valid JSON: EOF"),
+    "a cut file": (VALID[:-5].encode(), "not valid JSON: EOF"),
     "two values": (f"{VALID}{VALID}".encode(), "trailing characters"),
     "a list": (b"[1, 2]", "expected an object"),
     "a missing key": (replaced('"name": "a", ', ""), "name: is missing"),
@@ -50,8 +50,8 @@ MALFORMED = {
     "an infinity": (replaced("0.5", "1e999"), "share: .* finite"),
     "a digest of capitals": (replaced(SHA, "A" * 64), "sha256: "),
     "a digest and a line": (replaced(SHA, SHA + "\\n"), "sha256: "),
-    "a byte-order mark": (VALID.encode("utf-8-sig"), "no valid JSON: expected value"),
-    "UTF-16": (VALID.encode("utf-16"), "no valid JSON: expected value"),
+    "a byte-order mark": (VALID.encode("utf-8-sig"), "not valid JSON: expected value"),
+    "UTF-16": (VALID.encode("utf-16"), "not valid JSON: expected value"),
     "Latin-1": (VALID.replace('"a"', '"\xe4"').encode("latin-1"), "invalid unicode"),
     "deep nesting": (b"[" * 100_000 + b"]" * 100_000, "recursion limit"),
 }

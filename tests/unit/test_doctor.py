@@ -182,7 +182,7 @@ def test_an_address_at_which_something_else_answers_is_no_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
 ) -> None:
     for address, fault in {
-        server: "that is no dashboard of Ray",
+        server: "this is not a Ray dashboard",
         "ray://127.0.0.1": "that names no HOST:PORT",
         "htp://nowhere": "that names no HOST:PORT",
     }.items():

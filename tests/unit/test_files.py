@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,26 @@ with only_writer(Path(sys.argv[1])):
     finally:
         holder.kill()
         holder.communicate()
+
+
+def test_a_lock_that_cannot_be_made_is_not_tried_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError), only_writer(Path("report")):
+        pass
+
+
+def test_a_refusal_is_not_hidden_by_a_folder_that_is_gone(tmp_path: Path) -> None:
+    def write() -> None:
+        with only_writer(tmp_path / "new" / "out"):
+            shutil.rmtree(tmp_path / "new")
+            raise StvsrError("refused")
+
+    with pytest.raises(StvsrError, match="refused"):
+        write()
 
 
 def test_a_refusal_leaves_no_folder_that_was_made_for_its_lock(tmp_path: Path) -> None:

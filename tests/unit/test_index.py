@@ -226,9 +226,12 @@ def test_a_folder_that_is_no_index_says_what_to_run(tmp_path):
     [
         (
             {"slow_below": 5, "fast_from": 5},
-            "slow_below 5 and fast_from 5; allowed: slow_below less",
+            "slow_below: found 5; allowed: less than fast_from 5",
         ),
-        ({"smallest_side": 500, "largest_side": 400}, "smallest_side no more than largest_side"),
+        (
+            {"smallest_side": 500, "largest_side": 400},
+            "smallest_side: found 500; allowed: no more than largest_side 400",
+        ),
     ],
 )
 def test_limits_that_do_not_fit_are_refused(values, text):

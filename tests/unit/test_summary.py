@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from stvsr.core.errors import StvsrError
 from stvsr.summary import print_summary
@@ -20,6 +21,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     scores = some_scores()
     model = scores.model.model_copy(update={"weights_sha256": WEIGHTS})
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(store)
+    run = client.create_run(client.create_experiment("stdan"))
+    client.create_registered_model("stdan")
+    for _ in range(3):
+        client.create_model_version("stdan", run.info.artifact_uri, run.info.run_id)
     registration = Registration(
         name="stdan",
         version="3",
@@ -27,14 +34,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         uri="models:/stdan@champion",
         load_line='import stvsr; model = stvsr.load("models:/stdan@champion")',
         tracking_uri=None,
-        run_id="1",
+        run_id=run.info.run_id,
         weights_sha256=WEIGHTS,
     )
     files = {
         "report/index.html": "",
         "evaluation/scores.json": scores.model_copy(update={"model": model}).model_dump_json(),
         f"registration/{REGISTRATION_FILE}": registration.model_dump_json(),
-        "mlflow.db": "",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -55,7 +61,9 @@ def test_the_version_in_the_projects_own_store_is_named(
     assert "load it" in said
 
 
-@pytest.mark.parametrize("case", ["another store", "no store", "no registration"])
+@pytest.mark.parametrize(
+    "case", ["another store", "no store", "a store of other runs", "no registration"]
+)
 def test_where_the_store_has_no_version_the_line_says_what_to_do(
     project: Path,
     capsys: pytest.CaptureFixture[str],
@@ -69,10 +77,12 @@ def test_where_the_store_has_no_version_the_line_says_what_to_do(
             where = "http://mlflow.example:5000"
         case "no store":
             (project / "mlflow.db").unlink()
+        case "a store of other runs":
+            MlflowClient(where).delete_registered_model("stdan")
         case "no registration":
             (project / "registration" / REGISTRATION_FILE).unlink()
     said = summary(project, capsys)
-    assert f"registered  not yet in {where}; `stvsr register` does it" in said
+    assert f"registered  not in {where} yet; run `stvsr register`" in said
     assert "+1.25 dB" in said
     assert "load it" not in said
     assert "version 3" not in said

@@ -466,11 +466,13 @@ def test_an_address_of_another_kind_is_refused_with_what_is_taken(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ParamsError, match=r"model: found 'htp://nowhere'; allowed: models:/NAME@"):
         stvsr.load("htp://nowhere")
-    store = r"found 'htp://nowhere', which is no MLflow store; allowed: sqlite:///FILE, http://HOST"
+    store = (
+        r"found 'htp://nowhere', which is not an MLflow store; allowed: sqlite:///FILE, http://HOST"
+    )
     with pytest.raises(ParamsError, match=store):
         stvsr.load("models:/stdan@champion", "htp://nowhere")
     for address in ("http://", "http://[", "https://:80"):
-        with pytest.raises(ParamsError, match=r"found 'https?:.*', which is no MLflow store"):
+        with pytest.raises(ParamsError, match=r"found 'https?:.*', which is not an MLflow store"):
             stvsr.load("models:/stdan@champion", address)
     with pytest.raises(ParamsError, match=r"found 'models:/stdan'; allowed: models:/NAME@"):
         stvsr.load("models:/stdan")
@@ -484,7 +486,9 @@ def test_an_address_of_another_kind_is_refused_with_what_is_taken(
     ):
         assert main(command) == 1
         (line,) = capsys.readouterr().err.splitlines()
-        assert "found 'htp://nowhere', which is no MLflow store; allowed: sqlite:///FILE" in line
+        assert (
+            "found 'htp://nowhere', which is not an MLflow store; allowed: sqlite:///FILE" in line
+        )
 
 
 def test_a_moved_project_loads_and_registers_its_versions(tmp_path: Path) -> None:

