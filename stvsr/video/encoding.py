@@ -134,6 +134,10 @@ class Format:
         return f"yuv{layout}p" + ("" if self.coding.bits == 8 else f"{self.coding.bits}le")
 
 
+FASTEST_AV1 = 240
+"""Frames per second that the AV1 encoder takes."""
+
+
 def check_codec(suffix: str, codec: str | None, crf: int | None) -> str | None:
     """Refuse a container, codec or quality that is not written; returns the codec.
 
@@ -196,6 +200,11 @@ def choose_format(
         raise InputError(
             f"--codec: found {name} for {size[0]}x{size[1]} pixels; expected at least "
             f"{known_codec.least} in height and width; choose another codec"
+        )
+    if name == "av1" and rate > FASTEST_AV1:
+        raise InputError(
+            f"--codec: found av1 for {float(rate):g} frames/s; expected {FASTEST_AV1} at most: "
+            "choose another codec, or a smaller --time"
         )
     check_codec(suffix, name, crf)
     odd = bool(size[0] % 2 or size[1] % 2)

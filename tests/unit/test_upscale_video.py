@@ -305,6 +305,7 @@ REFUSED: list[tuple[Callable[[Path], object], str, Sequence[object], str]] = [
     (Movie().write, ".mp4", ("--memory", "9MB"), "--memory: found 8 MiB; expected at least"),
     (Movie().write, ".mp4", ("--rate", "25"), "--rate: found a video"),
     (Movie().write, ".mp4", ("--codec", "h265", "--space", "1"), "expected at least 64"),
+    (Movie(rate=Fraction(150)).write, ".mp4", ("--codec", "av1"), "found av1 for 275 frames/s;"),
 ]
 
 
