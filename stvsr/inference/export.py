@@ -68,7 +68,7 @@ Run = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What is asked for.
+    """The options of an export.
 
     Attributes:
         model: as the loader takes it.
@@ -126,7 +126,7 @@ def _check_request(request: ExportRequest) -> None:
         )
     if request.output.suffix.lower() != suffix:
         raise InputError(
-            f"OUT: found {request.output}; a {request.format} file is called *{suffix}; "
+            f"OUT: found {request.output}; expected a name that ends in {suffix}; "
             "change the name, or --format"
         )
     if request.frames < 2:

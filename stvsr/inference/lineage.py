@@ -1,4 +1,4 @@
-"""What an output says about where it comes from."""
+"""The line in an output that names its network, run, data and code."""
 
 from stvsr.artifact import Card
 

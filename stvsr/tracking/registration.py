@@ -1,4 +1,4 @@
-"""What a registration leaves in its folder: version.json. Reading it does not import MLflow."""
+"""The record of a registration, version.json. Reading it does not import MLflow."""
 
 from pathlib import Path
 

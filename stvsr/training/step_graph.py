@@ -39,7 +39,7 @@ class StepGraph:
                 compute(*self._inputs)
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        # another thread copies the next batch to the GPU meanwhile, which is none of the graph's
+        # only this thread's calls: the loader's thread copies the next batch to the GPU meanwhile
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._loss = compute(*self._inputs)
 

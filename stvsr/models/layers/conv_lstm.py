@@ -14,7 +14,7 @@ from stvsr.models.layers.parts import by_images
 from stvsr.models.layers.pcd import PcdBranch, StateAlignment, conv3x3, lrelu, share_of_conv
 
 Shares = tuple[Tensor, ...]
-"""What a step has of its input map, (B, ...) each; the first is what the gates begin with."""
+"""Maps (B, ...) that a step takes of its input; the first is the input's share of the gates."""
 
 ALIGNED = 9
 """Tensors of an input map that the alignment of one state takes: 3 levels, 3 of each branch."""
@@ -52,7 +52,7 @@ class PlainConvLstm(nn.Module):
         return self.recur(self.shares_by_step(sequence))
 
     def shares_by_step(self, sequence: Tensor) -> list[Shares]:
-        """What `recur` takes of each map of (B, T, C, H, W)."""
+        """Input of `recur`: the shares of each map of (B, T, C, H, W)."""
         return self.cell.shares_by_step(sequence)
 
     def recur(self, steps: Iterable[Shares]) -> Tensor:
@@ -81,7 +81,7 @@ class DeformableConvLstm(nn.Module):
         return self.recur(self.shares_by_step(sequence))
 
     def shares_by_step(self, sequence: Tensor) -> list[Shares]:
-        """What `recur` takes of each map of (B, T, C, H, W)."""
+        """Input of `recur`: the shares of each map of (B, T, C, H, W)."""
         parts = (self.cell, self.hidden_alignment, self.cell_alignment)
         by_part = (part.shares_by_step(sequence) for part in parts)
         return [sum(shares, ()) for shares in zip(*by_part, strict=True)]
@@ -160,7 +160,7 @@ def _by_step(maps: Iterable[Tensor], clips: int) -> list[Shares]:
 def _compared(
     branch: PcdBranch, shares: Sequence[Tensor], states: FeaturePyramid, first: int
 ) -> FeaturePyramid:
-    """What a branch's offset features begin with at each level.
+    """The first offset features of a branch, at each level.
 
     Args:
         branch: of the alignment.

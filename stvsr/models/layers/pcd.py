@@ -33,7 +33,7 @@ def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 
 def share_of_conv(conv: nn.Conv2d, images: Tensor, first: int) -> Tensor:
-    """What some of a convolution's inputs add to its result; inputs from 0 on add its bias too.
+    """The share of some inputs in a convolution's result; that of the first has its bias too.
 
     Args:
         conv: the convolution.
@@ -138,7 +138,7 @@ class PcdLevel(nn.Module):
             self.fea_conv = conv3x3(2 * channels, channels)
 
     def compare(self, source: Tensor, other: Tensor) -> Tensor:
-        """What this level's offset features begin with: (B, C, H, W), as both maps are."""
+        """This level's first offset features: (B, C, H, W), as both maps are."""
         return lrelu(self.offset_conv1(torch.cat([source, other], dim=1)))
 
     def forward(
@@ -226,7 +226,7 @@ class PcdAlignment(nn.Module):
         return self.branches[0], self.branches[1]  # type: ignore[return-value]  # as made above
 
     def fuse(self, first: Tensor, second: Tensor) -> Tensor:
-        """What both branches found, as one map (B, C, H, W)."""
+        """The aligned maps of both branches as one, (B, C, H, W)."""
         fused: Tensor = self.fusion(torch.cat([first, second], dim=1))
         return fused
 
